@@ -1,0 +1,75 @@
+"""Every error a user can meet. Each message names the thing, the value and the next step.
+
+::
+
+    RmbenchError
+    ├── UsageError              exit 2: what was typed cannot be done
+    │   ├── UnknownName             no suite, model, adapter, prompt, parser... of that name (nearest ones are given)
+    │   ├── MissingExtra            an optional package is not installed (the pip line is given)
+    │   ├── BadData                 a row, file or suite that is not what it should be (file and line are given)
+    │   ├── BadModel                a checkpoint that cannot be used as asked
+    │   └── BadRun                  a results folder that cannot be read, or is of another schema
+    ├── Undecided               exit 3: could not decide (incomplete, other suite hash, too few items, too many errors)
+    ├── StoreError              exit 2: the disk is full, the folder not writable, another process holds the run
+    └── TooManyErrors           exit 3: an eval stopped because too many items failed; what was done is kept
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RmbenchError(Exception):
+    """Base of all; ``exit_code`` is what the command line returns."""
+
+    exit_code = 2
+
+
+class UsageError(RmbenchError):
+    """What was typed cannot be done."""
+
+
+class UnknownName(UsageError):
+    """A name that is not known; ``known`` gives the nearest."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], more: str = "") -> None:
+        known = sorted(known)
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(known)}."
+        super().__init__(f"unknown {kind} {name!r}; {hint}{' ' + more if more else ''}")
+
+
+class MissingExtra(UsageError):
+    """An optional package is not installed."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs {package}, which is not installed: pip install 'rmbench[{extra}]'")
+
+
+class BadData(UsageError):
+    """A row, file or suite that is not what it should be."""
+
+
+class BadModel(UsageError):
+    """A checkpoint that cannot be used as asked."""
+
+
+class BadRun(UsageError):
+    """A results folder that cannot be read or is of another schema."""
+
+
+class Undecided(RmbenchError):
+    """The question cannot be answered from what is there."""
+
+    exit_code = 3
+
+
+class StoreError(RmbenchError):
+    """The disk or its locks refuse."""
+
+
+class TooManyErrors(RmbenchError):
+    """An eval stopped because too many items failed."""
+
+    exit_code = 3
