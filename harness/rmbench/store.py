@@ -1,0 +1,394 @@
+"""Runs on disk: append, resume, seal, read. The only module that knows file names.
+
+A run's folder ``results/<model>-<fingerprint>/<suite>-v<version>/`` holds::
+
+    run.json          core.Run; "running" until everything is there, replaced atomically
+    items.jsonl       core.Facts of the items asked for, in order, and a checksum of the line
+    judgments.jsonl   core.Judgment, one a line, plus the item's hash and a checksum of the line; append-only while
+                      running (the last line of an item counts), in item order once complete
+    estimates.json    derived, can be made again at any time
+    damaged.jsonl     only after an accident: lines whose checksum failed, moved aside and computed again
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import msgspec
+
+from rmbench.core import SCHEMA, Estimate, Facts, Judgment, Run
+from rmbench.errors import BadRun, StoreError, UnknownName, UsageError
+
+RUN, ITEMS, JUDGMENTS, ESTIMATES, DAMAGED = (
+    "run.json",
+    "items.jsonl",
+    "judgments.jsonl",
+    "estimates.json",
+    "damaged.jsonl",
+)
+
+
+class Stored(NamedTuple):
+    """A run as read from its folder."""
+
+    path: Path
+    run: Run
+    facts: tuple[Facts, ...]
+    """In item order."""
+    judgments: dict[str, Judgment]
+    """By item id; only those on disk."""
+
+
+def default_root() -> Path:
+    """``RMBENCH_RESULTS``, else ``results`` below the working directory."""
+    return Path(os.environ.get("RMBENCH_RESULTS") or "results")
+
+
+def slug(name: str) -> str:
+    """A file name that cannot leave its folder, whatever the model is called."""
+    return re.sub(r"[^A-Za-z0-9._=-]+", "-", name).strip("-.")[:80] or "unnamed"
+
+
+def folder(root: Path, run: Run) -> Path:
+    """Where a run lives below the results root."""
+    name = f"{slug(run.suite.name)}-v{slug(run.suite.version)}"
+    if run.suite.partial:
+        name += "-partial"
+    if run.limit is not None:
+        name += f"-limit{run.limit}-seed{run.seed}"
+    return root / f"{slug(run.model)}-{run.fingerprint}" / name
+
+
+# Reading
+
+_UNREADABLE = (ValueError, RecursionError)
+"""What msgspec raises for bytes that are not what they should be: not JSON, not UTF-8, another shape, too deep."""
+
+
+def read(path: Path) -> Stored:
+    """A run's folder. Raises BadRun where it is none, is damaged, or is of another schema."""
+    run = read_run(path)
+    facts = tuple(_read_facts(path))
+    hashes = {f.item_id: f.hash for f in facts}
+    judgments: dict[str, Judgment] = {}
+    lines, _, damaged = _read_lines(path / JUDGMENTS)
+    if damaged:
+        number, _ = damaged[0]
+        raise BadRun(
+            f"{path / JUDGMENTS}:{number}: the line's checksum does not match; "
+            f"run the same eval again: it moves the line to {DAMAGED} and computes it again"
+        )
+    for item_hash, judgment in lines:
+        if hashes.get(judgment.item_id) == item_hash:
+            judgments[judgment.item_id] = judgment
+    sealed = [judgment.item_id for _, judgment in lines]
+    if run.status == "complete" and not (len(judgments) == run.n and sealed == [f.item_id for f in facts]):
+        raise BadRun(
+            f"{path} should hold {run.n} items in order and has {len(facts)} in {ITEMS} and {len(sealed)} in "
+            f"{JUDGMENTS}: they were changed since. Run the same eval again: it computes what is gone"
+        )
+    return Stored(path, run, facts, {f.item_id: judgments[f.item_id] for f in facts if f.item_id in judgments})
+
+
+def read_run(path: Path) -> Run:
+    """Only run.json of a run's folder."""
+    file = path / RUN
+    try:
+        raw = file.read_bytes()
+    except FileNotFoundError:
+        raise BadRun(f"{path} holds no {RUN}: it is not a run's folder; rmbench list shows the runs") from None
+    except OSError as error:
+        raise BadRun(f"{file} cannot be read: {error.strerror}") from error
+    try:
+        schema = msgspec.json.decode(raw, type=dict).get("schema")
+        if schema != SCHEMA:
+            raise BadRun(
+                f"{file} has schema {schema!r}, this rmbench reads {SCHEMA}: "
+                f"use the rmbench that wrote it, or another --out folder"
+            )
+        return msgspec.json.decode(raw, type=Run)
+    except _UNREADABLE as error:
+        raise BadRun(f"{file} cannot be read: {error}; move the folder aside and run the eval again") from error
+
+
+def find(root: Path, suite: str | None = None) -> list[Path]:
+    """All run folders below a results root (or the root itself, if it is one), sorted."""
+    if (root / RUN).is_file():
+        found = [root]
+    else:
+        found = sorted(p.parent for p in [*root.glob(f"*/{RUN}"), *root.glob(f"*/*/{RUN}")])
+    return [p for p in found if suite is None or read_run(p).suite.name == suite]
+
+
+def resolve(ref: str, root: Path, suite: str | None = None) -> Path:
+    """A run's folder from a path or a model's name; asks by error where several fit."""
+    path = Path(ref)
+    if (path / RUN).is_file():
+        return path
+    runs = {p: read_run(p) for p in (find(path, suite) if path.is_dir() else find(root, suite))}
+    matching = [p for p, run in runs.items() if path.is_dir() or ref in (run.model, p.parent.name, run.fingerprint)]
+    whole = [p for p in matching if runs[p].limit is None] or matching
+    if len(whole) == 1:
+        return whole[0]
+    if not whole:
+        raise UnknownName("run", ref, {run.model for run in runs.values()}, f"(looked in {root})")
+    listed = "\n  ".join(str(p) for p in whole)
+    raise UsageError(
+        f"{ref!r} fits {len(whole)} runs; name one of them by its folder, or its suite by --suite:\n  {listed}"
+    )
+
+
+def read_estimates(path: Path) -> list[Estimate]:
+    """The estimates stored in a run's folder."""
+    file = path / ESTIMATES
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=list[Estimate])
+    except (OSError, *_UNREADABLE) as error:
+        raise BadRun(f"{file} cannot be read ({error}); rmbench report makes it again") from error
+
+
+def write_estimates(path: Path, estimates: Sequence[Estimate]) -> None:
+    """Replaces estimates.json atomically; the same estimates give the same bytes."""
+    _replace(path / ESTIMATES, msgspec.json.format(msgspec.json.encode(list(estimates)), indent=1) + b"\n")
+
+
+# Writing
+
+
+class Writer:
+    """A run's folder, held by one process from ``open_run`` until it is left."""
+
+    def __init__(
+        self, path: Path, run: Run, facts: Sequence[Facts], judgments: dict[str, Judgment], damaged: Sequence[int]
+    ) -> None:
+        self.path = path
+        self.run = run
+        self.judgments = judgments
+        """By item id: what was there already and what has been appended."""
+        self.damaged = damaged
+        """Numbers of the damaged lines that were moved aside on opening."""
+        self._facts = {f.item_id: f for f in facts}
+        self._order = [f.item_id for f in facts]
+        self._file = _open(path / JUDGMENTS)
+
+    def append(self, judgments: Sequence[Judgment]) -> None:
+        """Commits judgments together: all are on disk when this returns."""
+        data = b"".join(_line(j, self._facts[j.item_id].hash) for j in judgments)
+        with _disk(self.path):
+            self._file.write(data)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        self.judgments.update((j.item_id, j) for j in judgments)
+
+    def save(self, run: Run) -> None:
+        """Replaces run.json atomically."""
+        self.run = run
+        _write_run(self.path, run)
+
+    def seal(self, run: Run) -> None:
+        """Puts the judgments in item order, one line each, then marks the run complete."""
+        self._file.close()
+        _replace(
+            self.path / JUDGMENTS,
+            b"".join(_line(self.judgments[i], self._facts[i].hash) for i in self._order if i in self.judgments),
+        )
+        self.save(run)
+
+    def close(self) -> None:
+        with _disk(self.path):
+            self._file.close()
+
+
+@contextlib.contextmanager
+def open_run(root: Path, run: Run, facts: Sequence[Facts]) -> Iterator[Writer]:
+    """Opens a run's folder for writing: makes it, or goes on with what is there.
+
+    Raises StoreError when another process holds it or the disk refuses, BadRun when what stands there is of another
+    schema or of another suite hash.
+    """
+    path = folder(root, run)
+    with _disk(path):
+        path.mkdir(parents=True, exist_ok=True)
+    with _lock(path):
+        if (path / RUN).exists():
+            old = read_run(path)
+            if old.suite_hash != run.suite_hash:
+                raise BadRun(
+                    f"{path} holds a run of {run.suite.name} with hash {old.suite_hash}, the suite now has "
+                    f"{run.suite_hash}: the data changed. Move that folder aside or give another --out"
+                )
+            run = msgspec.structs.replace(
+                run, seconds=old.seconds, started=old.started or run.started, info=old.info, notes=old.notes
+            )
+        _replace(path / ITEMS, b"".join(map(_facts_line, facts)))
+        judgments, damaged = _recover(path, facts)
+        _write_run(path, run)
+        writer = Writer(path, run, facts, judgments, damaged)
+        try:
+            yield writer
+        finally:
+            writer.close()
+
+
+def import_run(root: Path, run: Run, facts: Sequence[Facts], judgments: Mapping[str, Judgment]) -> Path:
+    """Writes a whole finished run at once; replaces one of the same folder."""
+    path = folder(root, run)
+    with _disk(path):
+        path.mkdir(parents=True, exist_ok=True)
+    with _lock(path):
+        _replace(path / ITEMS, b"".join(map(_facts_line, facts)))
+        _replace(
+            path / JUDGMENTS,
+            b"".join(_line(judgments[f.item_id], f.hash) for f in facts if f.item_id in judgments),
+        )
+        _write_run(path, run)
+    return path
+
+
+# The lines of judgments.jsonl
+
+_TAIL = re.compile(rb',"hash":"([0-9a-f]{16})","crc":"([0-9a-f]{8})"}$')
+_encoder = msgspec.json.Encoder(order="deterministic")
+_decoder = msgspec.json.Decoder(Judgment)
+_facts_decoder = msgspec.json.Decoder(Facts)
+
+
+def _line(judgment: Judgment, item_hash: str) -> bytes:
+    body = _encoder.encode(judgment)[:-1] + b',"hash":"' + item_hash.encode() + b'"'
+    return body + b',"crc":"%08x"}\n' % zlib.crc32(body)
+
+
+def _facts_line(facts: Facts) -> bytes:
+    body = msgspec.json.encode(facts)[:-1]
+    return body + b',"crc":"%08x"}\n' % zlib.crc32(body)
+
+
+def _parse_facts(line: bytes) -> Facts:
+    body, _, tail = line.rpartition(b',"crc":"')
+    if tail != b'%08x"}' % zlib.crc32(body):
+        raise ValueError("the line's checksum does not match")
+    return _facts_decoder.decode(body + b"}")
+
+
+def _parse(line: bytes) -> tuple[str, Judgment] | None:
+    """The item's hash and the judgment, or None for a line that is not what was written."""
+    tail = _TAIL.search(line)
+    if tail is None or zlib.crc32(line[: tail.end(1) + 1]) != int(tail[2], 16):
+        return None
+    try:
+        return tail[1].decode(), _decoder.decode(line[: tail.start()] + b"}")
+    except _UNREADABLE:
+        return None
+
+
+def _read_lines(file: Path) -> tuple[list[tuple[str, Judgment]], int, list[tuple[int, bytes]]]:
+    """The good lines, the length of a torn last line in bytes, and the damaged lines with their numbers."""
+    try:
+        raw = file.read_bytes()
+    except FileNotFoundError:
+        return [], 0, []
+    except OSError as error:
+        raise BadRun(f"{file} cannot be read: {error.strerror}") from error
+    lines = raw.split(b"\n")
+    torn = lines.pop()
+    good, damaged = [], []
+    for number, line in enumerate(lines, 1):
+        parsed = _parse(line)
+        if parsed is None:
+            damaged.append((number, line))
+        else:
+            good.append(parsed)
+    return good, len(torn), damaged
+
+
+def _read_facts(path: Path) -> Iterator[Facts]:
+    file = path / ITEMS
+    again = "run the same eval again, it writes the file anew"
+    try:
+        raw = file.read_bytes()
+    except OSError as error:
+        raise BadRun(f"{file} cannot be read: {error.strerror}; {again}") from error
+    for number, line in enumerate(raw.splitlines(), 1):
+        try:
+            yield _parse_facts(line)
+        except _UNREADABLE as error:
+            raise BadRun(f"{file}:{number}: {error}; {again}") from error
+
+
+def _recover(path: Path, facts: Sequence[Facts]) -> tuple[dict[str, Judgment], list[int]]:
+    """What earlier sessions left: drops a torn last line, moves damaged lines aside, keeps the rest."""
+    file = path / JUDGMENTS
+    lines, torn, damaged = _read_lines(file)
+    if damaged:
+        with _disk(path), (path / DAMAGED).open("ab") as aside:
+            aside.write(b"".join(line + b"\n" for _, line in damaged))
+            os.fsync(aside.fileno())
+        _replace(file, b"".join(_line(judgment, item_hash) for item_hash, judgment in lines))
+    elif torn:
+        with _disk(path), file.open("rb+") as opened:
+            opened.truncate(file.stat().st_size - torn)
+    hashes = {f.item_id: f.hash for f in facts}
+    # A later line of the same item replaces an earlier one: a retried error, a block scored again.
+    return {j.item_id: j for item_hash, j in lines if hashes.get(j.item_id) == item_hash}, [n for n, _ in damaged]
+
+
+# The disk
+
+
+def _write_run(path: Path, run: Run) -> None:
+    # Categories stand in the order of tables, so keys are not sorted.
+    _replace(path / RUN, msgspec.json.format(msgspec.json.encode(run), indent=1) + b"\n")
+
+
+def _replace(file: Path, data: bytes) -> None:
+    """Writes beside and renames, so that a reader or a crash sees the old or the new file, never half of one."""
+    beside = file.with_name(f".{file.name}.tmp")
+    with _disk(file.parent):
+        try:
+            with beside.open("wb") as opened:
+                opened.write(data)
+                opened.flush()
+                os.fsync(opened.fileno())
+            beside.replace(file)
+        except OSError:
+            beside.unlink(missing_ok=True)  # half a file is in the way on a full disk
+            raise
+
+
+def _open(file: Path) -> BinaryIO:
+    with _disk(file.parent):
+        return file.open("ab")
+
+
+@contextlib.contextmanager
+def _disk(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"cannot write to {path}: {error.strerror or error}. What was written before stays readable; "
+            f"free some space or give another --out, then run the same command again"
+        ) from error
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    # The folder itself is locked: the kernel lets go when the process dies, and no lock file is left behind.
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreError(
+                f"another process is writing the run in {path}; wait for it, or give another --out"
+            ) from None
+        yield
+    finally:
+        os.close(handle)
