@@ -1,0 +1,303 @@
+"""A reference becomes a checked Suite: load, count, fingerprint, fetch, refuse what does not match.
+
+A suite file is one module with a card ``SUITE`` and a function ``items(data)``; suites/starter.py is the shortest.
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import math
+import os
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+
+import msgspec
+
+from rmbench import owndata, rows
+from rmbench.core import Item, Suite
+from rmbench.errors import BadData, StoreError, UnknownName, UsageError
+from rmbench.rows import Row, dialogue, messages
+
+__all__ = ["Data", "Row", "card", "dialogue", "fetch", "limited", "load", "messages", "names", "variants"]
+
+
+class Data:
+    """Where a suite's rows come from, and what was left out on the way. Handed to the suite's ``items``."""
+
+    def __init__(self, suite: Suite, home: Path, folder: Path | None) -> None:
+        self.suite = suite
+        """The card, of the variant asked for."""
+        self.excluded: Counter[str] = Counter()
+        self.notes: list[str] = []
+        self.where = suite.name
+        """The row being read."""
+        self.origin: list[str] = []
+        """Files or hub sources that the rows came from."""
+        self.pinned = False
+        """Whether any row came from the hub's pinned revision, which must be whole."""
+        self._home = home
+        self._folder = folder
+        self._served: str | None = None
+
+    def rows(self, name: str | None = None) -> Iterator[Row]:
+        """The rows of the suite's only source, or of the one called ``name``: from --data, RMBENCH_DATA, what
+        ``fetch`` brought, or the hub."""
+        files, source = self._locate(name)
+        self.origin.extend([str(f) for f in files] or [source])
+        self.pinned |= not files
+        for row in (row for f in files for row in rows.read(f)) if files else rows.read_hub(source):
+            self.where = row.where
+            yield row
+
+    def exclude(self, row: Row, reason: str) -> None:
+        """Counts a row that the suite leaves out by a documented rule."""
+        self.excluded[reason] += 1
+
+    def note(self, text: str) -> None:
+        """Something a reader of the numbers must know."""
+        self.notes.append(text)
+
+    def _locate(self, name: str | None) -> tuple[list[Path], str]:
+        globs = [g.partition("=")[2] or g for g in self.suite.files if name is None or g.startswith(f"{name}=")]
+        source = self.suite.source.replace("{key}", name or "")
+        if source.startswith("file:"):
+            return [self._home / source.removeprefix("file:")], source
+        if self._folder is not None and self._folder.is_file():
+            if self._served not in (None, name):
+                raise BadData(f"{self.suite.name} reads several files; give --data their folder, not {self._folder}")
+            self._served = name
+            return [self._folder], source
+        places = [self._folder] if self._folder else [Path(p) for p in [os.environ.get("RMBENCH_DATA")] if p]
+        for place in places:
+            if not place.is_dir():
+                raise BadData(f"data folder {place} does not exist; give --data a folder or file of rows")
+            for pattern in globs:
+                if found := sorted(place.glob(pattern)):
+                    return found, source
+        if self._folder is not None:
+            raise BadData(f"--data {self._folder} holds nothing for {self.suite.name}; looked for {', '.join(globs)}")
+        fetched = _fetched(self.suite) / f"{name or 'rows'}.jsonl.gz"
+        if fetched.is_file():
+            return [fetched], source
+        if not source.startswith("hf:"):
+            raise BadData(
+                f"{self.suite.name} is not on the hub: bring the files of {source} to a folder and give it as --data "
+                f"or RMBENCH_DATA; looked for {', '.join(globs)}"
+            )
+        return [], source
+
+
+def names() -> list[str]:
+    """The suites that can be asked for by name."""
+    return sorted(_known())
+
+
+def variants(ref: str) -> list[str]:
+    """What can follow a suite's name after a colon."""
+    return sorted(getattr(_module(ref)[0], "VARIANTS", {}))
+
+
+def card(ref: str) -> Suite:
+    """The suite's card: everything but its items. UnknownName gives the nearest names."""
+    module, variant, _ = _module(ref)
+    base: Suite = module.SUITE
+    if variant is None:
+        return base
+    known: Mapping[str, Suite] = getattr(module, "VARIANTS", {})
+    if variant not in known:
+        raise UnknownName(f"variant of suite {base.name}", variant, known)
+    return msgspec.structs.replace(known[variant], name=f"{base.name}:{variant}")
+
+
+def load(
+    ref: str,
+    *,
+    data: Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    subset_column: str | None = None,
+) -> Suite:
+    """The suite with its items, checked: unique ids, graded responses, known subsets, counts.
+
+    ``ref`` is a name, ``name:variant``, a suite file ``path/to/suite.py``, a data file, or ``hf:org/name:split``.
+    Rows that are absent make the suite partial (``missing``); rows too many, or of no known subset, raise BadData.
+    """
+    if ref.startswith("hf:") or ref.endswith(rows.SUFFIXES):
+        return _check_own(owndata.load(ref, columns=columns, subset_column=subset_column))
+    if columns or subset_column:
+        raise UsageError(f"--columns and --subset-column are for your own data, not for suite {ref!r}")
+    module, _, home = _module(ref)
+    source = Data(card(ref), home, data)
+    items = []
+    seen: dict[str, str] = {}
+    for item in module.items(source):
+        _check_item(item, source, seen)
+        items.append(item)
+    return _counted(source, items)
+
+
+def _counted(data: Data, items: list[Item]) -> Suite:
+    suite = data.suite
+    found = Counter(item.subset for item in items)
+    known = [s for subsets in suite.categories.values() for s in subsets]
+    for subset in found:
+        if known and subset not in known:
+            raise UnknownName(f"subset in {', '.join(data.origin)}", subset, known)
+    missing = {}
+    for subset, expected in suite.counts.items():
+        if found[subset] > expected or (data.pinned and found[subset] != expected):
+            raise BadData(
+                f"{suite.name}: subset {subset!r} has {found[subset]} items and should have {expected} "
+                f"(read from {', '.join(data.origin)}); the data is not what this suite was pinned to"
+            )
+        if found[subset] < expected:
+            missing[subset] = expected - found[subset]
+    if not items:
+        raise BadData(f"{suite.name}: no items in {', '.join(data.origin)}")
+    return msgspec.structs.replace(
+        suite,
+        items=tuple(items),
+        missing=missing,
+        excluded=dict(sorted(data.excluded.items())),
+        notes=(*suite.notes, *data.notes),
+    )
+
+
+def _check_item(item: Item, data: Data, seen: dict[str, str]) -> None:
+    if item.id in seen:
+        raise BadData(f"{data.where}: duplicate id {item.id!r}, first at {seen[item.id]}; ids must be unique")
+    seen[item.id] = data.where
+    if not item.responses or len(item.grades) != len(item.responses):
+        raise BadData(f"{data.where}: {len(item.responses)} responses and {len(item.grades)} grades; one grade each")
+    if item.turns and len(item.turns) != len(item.responses):
+        raise BadData(f"{data.where}: {len(item.turns)} turns for {len(item.responses)} responses; one each or none")
+    if not all(math.isfinite(g) for g in item.grades):
+        raise BadData(f"{data.where}: grades {item.grades} are not all finite")
+    if len(item.grades) == 1 and item.grades[0] not in (0, 1):
+        raise BadData(f"{data.where}: the grade of a single response is its label, 0 or 1, not {item.grades[0]}")
+
+
+def _check_own(made: tuple[Suite, Iterator[tuple[str, Item]]]) -> Suite:
+    suite, located = made
+    data = Data(suite, Path(), None)
+    items: list[Item] = []
+    seen: dict[str, str] = {}
+    for where, item in located:
+        data.where = where
+        _check_item(item, data, seen)
+        items.append(item)
+    data.origin = [suite.source]
+    suite = _counted(data, items)
+    subsets = tuple(dict.fromkeys(item.subset for item in items))
+    suite = msgspec.structs.replace(suite, categories=suite.categories or {s: (s,) for s in subsets})
+    # A user's file has no version of its own; its content is one.
+    return msgspec.structs.replace(suite, version=suite.content_hash()[:8])
+
+
+def limited(suite: Suite, n: int, seed: int) -> tuple[Item, ...]:
+    """The first n of a seeded order that is stratified by subset, put back in the suite's order.
+
+    A larger n contains the items of a smaller one.
+    """
+    if n < 1:
+        raise UsageError(f"--limit {n}: it must be 1 or more")
+    ranked = []
+    for subset in dict.fromkeys(item.subset for item in suite.items):
+        places = [i for i, item in enumerate(suite.items) if item.subset == subset]
+        random.Random(f"{seed}:{subset}").shuffle(places)
+        ranked += [((rank + 0.5) / len(places), subset, i) for rank, i in enumerate(places)]
+    return tuple(suite.items[i] for i in sorted(i for _, _, i in sorted(ranked)[:n]))
+
+
+# Bringing data here
+
+
+def _fetched(suite: Suite) -> Path:
+    root = Path(os.environ.get("RMBENCH_CACHE") or Path.home() / ".cache" / "rmbench")
+    return root / "data" / f"{suite.name.partition(':')[0]}-v{suite.version}"
+
+
+def fetch(ref: str) -> dict[str, str]:
+    """Writes a suite's hub rows as JSONL.gz where ``load`` finds them; returns file -> SHA-256.
+
+    Raises BadData where the hub cannot be reached, StoreError where the disk refuses.
+    """
+    suite = card(ref)
+    if suite.source.startswith("file:"):
+        return {}
+    if not suite.source.startswith("hf:"):
+        raise BadData(f"{suite.name} is not on the hub: bring the files of {suite.source} here by hand (--data)")
+    keys: list[str | None] = [g.partition("=")[0] for g in suite.files if "=" in g] or [None]
+    folder = _fetched(suite)
+    hashes = {}
+    for key in dict.fromkeys(keys):
+        found = rows.read_hub(suite.source.replace("{key}", key or ""))
+        # Rows are gathered before the file is opened, so that a broken download leaves no file behind.
+        data = b"".join(msgspec.json.encode(dict(row)) + b"\n" for row in found)
+        file = folder / f"{key or 'rows'}.jsonl.gz"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            beside = file.with_name(f".{file.name}.tmp")
+            beside.write_bytes(gzip.compress(data, mtime=0))
+            beside.replace(file)
+            hashes[str(file)] = hashlib.sha256(file.read_bytes()).hexdigest()
+            (folder / "SHA256.json").write_text(json.dumps(hashes, indent=1))
+        except OSError as error:
+            raise StoreError(f"cannot write {file}: {error.strerror or error}; set RMBENCH_CACHE elsewhere") from error
+    return hashes
+
+
+# Suite files: in the checkout or the wheel, by path, or by entry point
+
+
+def _home() -> Path:
+    package = Path(__file__).parent
+    shipped = package / "_suites"
+    return shipped if shipped.is_dir() else package.parent.parent / "suites"
+
+
+@functools.cache
+def _known() -> dict[str, Path | importlib.metadata.EntryPoint]:
+    known: dict[str, Path | importlib.metadata.EntryPoint] = {
+        f.stem.replace("_", "-"): f for f in _home().glob("[!_]*.py")
+    }
+    known.update((e.name, e) for e in importlib.metadata.entry_points(group="rmbench.suites"))
+    return known
+
+
+def _module(ref: str) -> tuple[ModuleType, str | None, Path]:
+    """The suite's module, the variant asked for, and the folder its files stand in."""
+    if ref.endswith(".py") or ".py:" in ref:
+        path, _, variant = ref.partition(".py")
+        file = Path(path + ".py")
+        if not file.is_file():
+            raise UsageError(f"suite file {file} does not exist")
+        return _import(file), variant.removeprefix(":") or None, file.parent
+    name, _, variant = ref.partition(":")
+    if name not in _known():
+        raise UnknownName("suite", name, _known(), "A path to a suite.py or a data file works too.")
+    place = _known()[name]
+    if isinstance(place, Path):
+        return _import(place), variant or None, place.parent
+    module = place.load()
+    return module, variant or None, Path(module.__file__ or ".").parent
+
+
+@functools.cache
+def _import(file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"rmbench_suite_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{file} cannot be imported as a suite file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for name in ("SUITE", "items"):
+        if not hasattr(module, name):
+            raise UsageError(f"{file} is no suite file: it has no {name}; suites/starter.py shows the form")
+    return module

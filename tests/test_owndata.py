@@ -1,0 +1,326 @@
+"""Your own data: which columns are recognised as what, conversations in three forms, faults with their place."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rmbench import suites
+from rmbench.core import Message, Suite
+from rmbench.errors import BadData, UnknownName, UsageError
+from rmbench.owndata import recognise
+
+Load = Callable[..., Suite]
+
+
+@pytest.fixture
+def of(tmp_path: Path) -> Load:
+    def make(*rows: dict[str, Any], file: str = "mine.jsonl", **more: Any) -> Suite:
+        path = tmp_path / file
+        text = "".join(json.dumps(r) + "\n" for r in rows)
+        if file.endswith(".gz"):
+            path.write_bytes(gzip.compress(text.encode()))
+        elif file.endswith(".csv"):
+            with path.open("w", newline="", encoding="utf-8") as opened:
+                writer = csv.DictWriter(opened, list(rows[0]))
+                writer.writeheader()
+                writer.writerows(rows)
+        elif file.endswith(".parquet"):
+            pa = pytest.importorskip("pyarrow")
+            import pyarrow.parquet as parquet
+
+            parquet.write_table(pa.Table.from_pylist(list(rows)), path)
+        else:
+            path.write_text(text, encoding="utf-8")
+        return suites.load(str(path), **more)
+
+    return make
+
+
+PAIR = {"prompt": "Hi", "chosen": "Hello", "rejected": "Go away"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "kind"),
+    [
+        (["prompt", "chosen", "rejected"], "pairs"),
+        (["chosen", "rejected"], "pairs"),
+        (["question", "Chosen", "Rejected", "label"], "pairs"),
+        (["instruction", "response_a", "response_b", "winner"], "votes"),
+        (["prompt", "response_A", "response_B", "label"], "votes"),
+        (["prompt", "response_1", "response_2", "preference"], "votes"),
+        (["messages", "responses", "grades"], "rankings"),
+        (["prompt", "responses", "scores"], "rankings"),
+        (["prompt", "responses", "ranks"], "ranks"),
+        (["prompt", "response", "label"], "labels"),
+        (["prompt", "response", "safe"], "labels"),
+        (["prompt", "response", "score"], "labels"),
+    ],
+)
+def test_forms(columns: list[str], kind: str) -> None:
+    assert recognise(columns).kind == kind
+
+
+def test_the_description_names_what_is_used_and_what_is_not() -> None:
+    read = recognise(["question", "chosen", "rejected", "input", "category"])
+    assert str(read) == "read as pairs: chosen, rejected, prompt=question, subset=category; not used: input"
+
+
+def test_overrides_go_first_and_decide_the_form() -> None:
+    columns = ["prompt", "chosen", "rejected", "good", "bad", "text", "ok"]
+    read = recognise(columns, {"chosen": "good", "rejected": "bad"})
+    assert (read.columns["chosen"], read.columns["rejected"]) == ("good", "bad")
+    assert recognise(columns, {"response": "text", "label": "ok"}).kind == "labels"
+    assert recognise(["a", "b", "q"], {"chosen": "a", "rejected": "b", "prompt": "q"}).kind == "pairs"
+
+
+def test_what_cannot_be_recognised_says_how_to_go_on() -> None:
+    with pytest.raises(UsageError, match=r"columns text, tag are of no known form.*--columns"):
+        recognise(["text", "tag"])
+    with pytest.raises(UnknownName, match="'choosen'; did you mean chosen"):
+        recognise(["a"], {"choosen": "a"})
+    with pytest.raises(UnknownName, match="unknown column 'god'; did you mean good"):
+        recognise(["good", "rejected"], {"chosen": "god"})
+
+
+@pytest.mark.parametrize("file", ["mine.jsonl", "mine.jsonl.gz", "mine.csv", "mine.parquet"])
+def test_kinds_of_files_give_the_same_items(of: Load, file: str) -> None:
+    rows = [PAIR | {"subset": "x"}, {"prompt": 'A, "b"\nc?', "chosen": "é", "rejected": "1", "subset": "y"}]
+    suite = of(*rows, file=file)
+    assert suite.name == "mine"
+    assert [i.id for i in suite.items] == ["mine-0", "mine-1"]
+    assert [i.subset for i in suite.items] == ["x", "y"]
+    assert suite.items[1].prompt == (Message(role="user", content='A, "b"\nc?'),)
+    assert suite.items[1].responses == ("é", "1")
+    assert suite.categories == {"x": ("x",), "y": ("y",)}
+    assert suite.content_hash() == of(*rows).content_hash()
+
+
+def test_one_character_changes_the_version(of: Load) -> None:
+    assert of(PAIR).version != of(PAIR | {"prompt": "Hi."}).version
+
+
+def test_subset_column_and_notes(of: Load) -> None:
+    suite = of(PAIR | {"team": "billing"}, subset_column="team")
+    assert suite.items[0].subset == "billing"
+    assert suite.notes[0] == "read as pairs: chosen, rejected, prompt, subset=team"
+    with pytest.raises(UnknownName, match="column 'tema'"):
+        of(PAIR | {"team": "billing"}, subset_column="tema")
+    with pytest.raises(BadData, match=r"mine\.jsonl:1: 'team' is None"):
+        of(PAIR | {"team": None}, subset_column="team")
+
+
+def test_ids_are_taken_or_made(of: Load) -> None:
+    assert [i.id for i in of(PAIR | {"id": 7}, PAIR | {"id": "b"}).items] == ["7", "b"]
+    with pytest.raises(BadData, match=r"mine\.jsonl:2: duplicate id '7', first at .*mine\.jsonl:1"):
+        of(PAIR | {"id": 7}, PAIR | {"id": 7})
+
+
+# Conversations
+
+
+def talk(*said: str) -> list[dict[str, str]]:
+    return [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(said)]
+
+
+DIALOGUE = "\n\nHuman: Hi\n\nAssistant: Hello\n\nHuman: More\n\nAssistant: "
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": talk("Hi", "Hello", "More"), "chosen": "yes", "rejected": "no"},
+        {"messages": talk("Hi", "Hello", "More"), "chosen": talk("Hi", "Hello", "More", "yes"), "rejected": "no"},
+        {"prompt": talk("Hi", "Hello", "More"), "chosen": [talk("", "yes")[1]], "rejected": [talk("", "no")[1]]},
+        {"chosen": talk("Hi", "Hello", "More", "yes"), "rejected": talk("Hi", "Hello", "More", "no")},
+        {"chosen": DIALOGUE + "yes", "rejected": DIALOGUE + "no"},
+        {"prompt": DIALOGUE.removesuffix("\n\nAssistant: "), "chosen": "yes", "rejected": "no"},
+        {
+            "chosen": [{"from": m["role"], "value": m["content"]} for m in talk("Hi", "Hello", "More", "yes")],
+            "rejected": talk("Hi", "Hello", "More", "no"),
+        },
+    ],
+)
+def test_conversations_in_every_form_are_the_same_item(of: Load, row: dict[str, Any]) -> None:
+    (item,) = of(row).items
+    assert [(m.role, m.content) for m in item.prompt] == [("user", "Hi"), ("assistant", "Hello"), ("user", "More")]
+    assert item.responses == ("yes", "no")
+    assert item.turns == ()
+
+
+def test_answers_of_earlier_turns_may_differ(of: Load) -> None:
+    (item,) = of({"chosen": talk("Hi", "A1", "More", "A2"), "rejected": talk("Hi", "B1", "More", "B2")}).items
+    assert [m.content for m in item.conversation(0)] == ["Hi", "A1", "More", "A2"]
+    assert [m.content for m in item.conversation(1)] == ["Hi", "B1", "More", "B2"]
+    assert [m.content for m in item.prompt] == ["Hi"]
+
+
+def test_a_system_message_goes_first(of: Load) -> None:
+    (item,) = of(PAIR | {"system": "Be brief."}).items
+    assert item.prompt[0] == Message(role="system", content="Be brief.")
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        ({"chosen": talk("Hi", "a"), "rejected": talk("Ho", "b")}, "differ before the last answer"),
+        ({"chosen": talk("Hi", "a"), "rejected": talk("Hi", "b", "More", "c")}, "differ before the last answer"),
+        ({"chosen": "a", "rejected": "b"}, "there is no prompt"),
+        ({"chosen": talk("Hi", "a", "More"), "rejected": talk("Hi", "b")}, "does not end with the assistant"),
+        ({"chosen": [talk("", "a")[1]], "rejected": [talk("", "b")[1]]}, "no turn before the answer"),
+        ({"prompt": "Ho", "chosen": talk("Hi", "a"), "rejected": talk("Hi", "b")}, "does not begin with the prompt"),
+        ({"prompt": talk("Hi", "a"), "chosen": "x", "rejected": "y"}, "ends with an assistant turn"),
+        (PAIR | {"chosen": None}, "no 'chosen'|'chosen' is None"),
+        (PAIR | {"chosen": " "}, "'chosen' is empty"),
+        (PAIR | {"chosen": True}, "'chosen' is True"),
+        (PAIR | {"prompt": ""}, "'prompt' is empty"),
+        (PAIR | {"prompt": [{"role": "bot", "content": "x"}]}, "no conversation"),
+        ({"chosen": talk("Hi", " "), "rejected": talk("Hi", "b")}, "is empty"),
+    ],
+)
+def test_pairs_that_are_none(of: Load, row: dict[str, Any], fault: str) -> None:
+    with pytest.raises(BadData, match=r"mine\.jsonl:1: .*(" + fault + ")"):
+        of(row)
+
+
+# Votes, rankings, labels
+
+
+@pytest.mark.parametrize(
+    ("winner", "grades"),
+    [
+        ("a", (1, 0)),
+        ("B", (0, 1)),
+        ("model_b", (0, 1)),
+        ("A>B", (1, 0)),
+        (1, (1, 0)),
+        (2.0, (0, 1)),
+        ("tie", (1, 1)),
+        ("tie (bothbad)", (1, 1)),
+    ],
+)
+def test_winners(of: Load, winner: Any, grades: tuple[float, float]) -> None:
+    (item,) = of({"prompt": "Hi", "response_a": "x", "response_b": "y", "winner": winner}).items
+    assert item.grades == grades
+
+
+@pytest.mark.parametrize("winner", [0, False, True, None, "", "c", -2, 3])
+def test_winners_that_could_mean_anything(of: Load, winner: Any) -> None:
+    with pytest.raises(BadData, match=r"mine\.jsonl:1: 'winner' is .* must be a, b or tie"):
+        of({"prompt": "Hi", "response_a": "x", "response_b": "y", "winner": winner})
+
+
+def test_rankings_by_grades_scores_and_ranks(of: Load) -> None:
+    row = {"prompt": "Hi", "responses": ["x", "y", "z"]}
+    assert of(row | {"grades": [3, 1.5, 2]}).items[0].grades == (3, 1.5, 2)
+    assert of(row | {"scores": [0, 0, 1]}).items[0].grades == (0, 0, 1)
+    assert of(row | {"ranks": [1, 3, 2]}).items[0].grades == (-1, -3, -2)
+    cell = {"prompt": "Hi", "responses": '["x", "y"]', "grades": "[1, 0]"}
+    assert of(cell, file="mine.csv").items[0].responses == ("x", "y")
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"grades": [1, 2]}, "3 responses and 2"),
+        ({"grades": [1, 2, "3"]}, "list of numbers"),
+        ({"grades": [1, 2, True]}, "list of numbers"),
+        ({"grades": "1"}, "list of numbers"),
+        ({"responses": ["x", "", "z"]}, "texts that are not empty"),
+        ({"responses": "x"}, "texts that are not empty"),
+        ({"responses": ["x"], "grades": [1]}, "two responses or more"),
+    ],
+)
+def test_rankings_that_are_none(of: Load, change: dict[str, Any], fault: str) -> None:
+    with pytest.raises(BadData, match=r"mine\.jsonl:1: .*" + fault):
+        of({"prompt": "Hi", "responses": ["x", "y", "z"], "grades": [1, 2, 3]} | change)
+
+
+@pytest.mark.parametrize(
+    ("label", "grade"), [(1, 1), (0, 0), (True, 1), (False, 0), ("safe", 1), ("Unsafe", 0), (1.0, 1), ("0", 0)]
+)
+def test_labels(of: Load, label: Any, grade: float) -> None:
+    (item,) = of({"prompt": "Hi", "response": "x", "safe": label}).items
+    assert (item.kind, item.grades) == ("binary", (grade,))
+
+
+def test_other_numbers_rank_the_responses_of_a_prompt(of: Load) -> None:
+    rows = [("Hi", "x", 0.5), ("Ho", "u", 1), ("Hi", "y", 2), ("Ho", "v", 0)]
+    suite = of(*({"prompt": p, "response": r, "score": s} for p, r, s in rows))
+    assert [(i.responses, i.grades) for i in suite.items] == [(("x", "y"), (0.5, 2)), (("u", "v"), (1, 0))]
+    assert "ranked by them" in suite.notes[1]
+    cells = of(*({"prompt": p, "response": r, "score": str(s)} for p, r, s in rows), file="mine.csv")
+    assert cells.content_hash() == suite.content_hash()
+    with pytest.raises(BadData, match=r"mine\.jsonl:2: 'score' is 0\.25, no label"):
+        of(
+            *(
+                {"prompt": p, "response": r, "score": s}
+                for p, r, s in [("Hi", "x", 1), ("Ho", "y", 0.25), ("Hi", "z", 2)]
+            )
+        )
+
+
+@pytest.mark.parametrize("label", ["maybe", None, [1], {"a": 1}])
+def test_labels_that_are_none(of: Load, label: Any) -> None:
+    with pytest.raises(BadData, match=r"mine\.jsonl:2: 'label' is .* must be 0 or 1"):
+        of({"prompt": "Hi", "response": "x", "label": 1}, {"prompt": "Ho", "response": "y", "label": label})
+
+
+def test_shared_prompts_cluster_and_equal_answers_are_counted(of: Load) -> None:
+    suite = of(PAIR, PAIR | {"chosen": "Go away"}, PAIR | {"prompt": "Ho"})
+    assert [i.cluster for i in suite.items] == ["prompt-0", "prompt-0", None]
+    assert "2 items share a prompt with another: standard errors cluster by prompt" in suite.notes
+    assert "1 items hold equal responses" in suite.notes
+
+
+# Files
+
+
+def test_an_empty_file_and_torn_lines(tmp_path: Path) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text("")
+    with pytest.raises(BadData, match=r"mine\.jsonl has no rows"):
+        suites.load(str(path))
+    path.write_text(json.dumps(PAIR) + '\n{"prompt": "Hi", ')
+    with pytest.raises(BadData, match=r"mine\.jsonl:2: not JSON"):
+        suites.load(str(path))
+    with pytest.raises(BadData, match="cannot be read"):
+        suites.load(str(tmp_path / "absent.jsonl"))
+
+
+def test_real_dialogues_as_ones_own(real_data: Path) -> None:
+    """The five HH-RLHF rows whose prompts differ are named, not scored."""
+    with pytest.raises(BadData, match=r"harmless-base_test\.jsonl\.gz:\d+: .*"):
+        suites.load(str(real_data / "hh_rlhf" / "harmless-base_test.jsonl.gz"))
+
+
+def test_rows_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through a stand-in for ``datasets``; what is asked of it is the reference's parts."""
+    asked: list[tuple[Any, ...]] = []
+
+    def load_dataset(path: str, config: str | None, *, split: str, revision: str | None) -> list[dict[str, str]]:
+        asked.append((path, config, split, revision))
+        return [PAIR, PAIR | {"prompt": "Ho", "chosen": ""}] if split == "bad" else [PAIR]
+
+    monkeypatch.setitem(sys.modules, "datasets", type("datasets", (), {"load_dataset": staticmethod(load_dataset)}))
+    suite = suites.load("hf:me/prefs:v2:train")
+    assert asked == [("me/prefs", "v2", "train", None)]
+    assert (suite.name, suite.source, len(suite.items)) == ("me-prefs-v2-train", "hf:me/prefs:v2:train", 1)
+    with pytest.raises(BadData, match=r"me/prefs\[bad\] row 1: 'chosen' is empty"):
+        suites.load("hf:me/prefs:bad")
+
+
+def test_a_hundred_thousand_rows_in_seconds(tmp_path: Path) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(json.dumps(PAIR | {"prompt": f"Hi {i}"}) + "\n" for i in range(100_000)))
+    began = time.process_time()
+    assert len(suites.load(str(path)).items) == 100_000
+    assert time.process_time() - began < 15
