@@ -1,0 +1,350 @@
+"""The numbers beside the suite's own: position, votes, score ties, calibration, length, strength, best of n.
+
+Scope ``micro`` says that the number is a mean over items, whatever the suite's weights; ``category:X`` the same within
+a category. A number that the judgments cannot say is not there, or is None with its reason.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from rmbench.core import Estimate, Facts, Judgment, Suite
+from rmbench.metrics import calibration, length, position, published, ranking, votes
+from rmbench.metrics.credit import TIE, Credit, credit
+from rmbench.metrics.intervals import Floats, Ints, Measure, clopper_pearson, group_codes, interval, mean_measure
+
+
+class Scoped(NamedTuple):
+    """The items of one scope, with what all numbers need of them."""
+
+    scope: str
+    where: Ints
+    groups: Ints
+    """(items of the run,)"""
+    confidence: float
+
+    def estimate(
+        self, measure: Measure, missing: int = 0, extra: dict[str, float | str | None] | None = None
+    ) -> Estimate:
+        low, high, se, method, reason = interval(measure, self.groups, confidence=self.confidence)
+        return Estimate(
+            name=measure.name,
+            scope=self.scope,
+            value=measure.value,
+            low=low,
+            high=high,
+            se=se,
+            method=method,
+            n=measure.n,
+            missing=missing,
+            reason=measure.reason or reason,
+            extra=extra or {},
+        )
+
+
+def further_estimates(
+    card: Suite, facts: Sequence[Facts], judgments: Mapping[str, Judgment], *, confidence: float = 0.95
+) -> list[Estimate]:
+    """By name, in a fixed order; the suite's published extras (``Rules.metrics["+..."]``) come first."""
+    made: list[Estimate] = []
+    asked = [name for key, name in card.rules.metrics.items() if key.startswith("+")]
+    for name in asked:
+        if name not in published.PUBLISHED:
+            known = ", ".join(published.PUBLISHED)
+            raise ValueError(f"rules {card.rules.name!r} name unknown extras {name!r}; known: {known}")
+        made.extend(published.PUBLISHED[name](facts, judgments, confidence=confidence))
+    groups = group_codes([f.cluster for f in facts])
+    every = np.arange(len(facts), dtype=np.int64)
+    whole = Scoped("micro", every, groups, confidence)
+    scopes = [whole]
+    for category, subsets in card.categories.items():
+        own = np.array([i for i, f in enumerate(facts) if f.subset in subsets], dtype=np.int64)
+        if 0 < len(own) < len(facts):
+            scopes.append(Scoped(f"category:{category}", own, groups, confidence))
+    swaps = _swaps(facts, judgments)
+    for scope in scopes:
+        made.extend(_position(card, swaps, scope))
+    made.extend(_slots(facts, judgments))
+    made.extend(_stability(facts, judgments, whole))
+    made.extend(_votes(facts, judgments, whole))
+    made.extend(_score_ties(facts, judgments, whole))
+    for scope in scopes:
+        made.extend(_calibration(facts, judgments, scope))
+    pairs = _pairs(card, facts, judgments)
+    for scope in scopes:
+        made.extend(_length(facts, pairs, scope))
+    if "by-strength" not in asked:
+        made.extend(published.by_strength(facts, judgments, confidence=confidence))
+    made.extend(_rankings(facts, judgments, whole))
+    return made
+
+
+Row = tuple[int, tuple[int | None, int | None], int]
+"""Position of a pair, its verdicts in both orders, its label."""
+
+
+def _swaps(facts: Sequence[Facts], judgments: Mapping[str, Judgment]) -> dict[int, Row]:
+    rows: dict[int, Row] = {}
+    for i, item in enumerate(facts):
+        verdicts = position.both_orders(judgments.get(item.item_id)) if len(item.grades) == 2 else None
+        if verdicts is not None:
+            rows[i] = (i, verdicts, position.label(item.grades))
+    return rows
+
+
+def _position(card: Suite, swaps: Mapping[int, Row], scope: Scoped) -> Iterator[Estimate]:
+    rows = [swaps[i] for i in scope.where.tolist() if i in swaps]
+    if not rows:
+        return
+    labelled = [r for r in rows if r[2] != TIE or card.rules.gold_ties == "class"]
+    where = np.array([i for i, _, _ in rows], dtype=np.int64)
+    gold = np.array([i for i, _, _ in labelled], dtype=np.int64)
+    counts = position.swap([v for _, v, _ in rows], [g for _, _, g in rows])
+    invalid = counts.n - counts.valid
+    for name in position.BY_ITEM:
+        x = np.array([position.BY_ITEM[name](v, g) for _, v, g in labelled], dtype=float)
+        unsaid = sum(None in v for _, v, _ in labelled)
+        yield scope.estimate(mean_measure(name, x, gold), unsaid)
+    same = np.array([float(a == b and a is not None) for _, (a, b), _ in rows])
+    yield scope.estimate(mean_measure("consistency", same, where), invalid)
+    valid = np.array([None not in v for _, v, _ in rows])
+    yield scope.estimate(mean_measure("conflict-rate", 1 - same[valid], where[valid]), invalid)
+    decided = np.array([None not in v and TIE not in v for _, v, _ in rows])
+    yield scope.estimate(mean_measure("consistency-decided", same[decided], where[decided]), invalid)
+    lean = np.array([float(v == (1, 0)) - float(v == (0, 1)) for _, v, _ in rows])
+    yield scope.estimate(mean_measure("preference-fairness", lean[valid], where[valid], shape="real"), invalid)
+    yield _first_preference(counts, scope)
+
+
+def _first_preference(counts: position.Swap, scope: Scoped) -> Estimate:
+    first, second = counts.both_first, counts.both_second
+    total = first + second
+    extra: dict[str, float | str | None] = {
+        "both first": float(first),
+        "both second": float(second),
+        "p": counts.first_preference_p,
+    }
+    if total == 0:
+        reason = "no item on which the orders named different winners"
+        return Estimate(name="first-preference", scope=scope.scope, value=None, reason=reason, extra=extra)
+    low, high = clopper_pearson(first, total, confidence=scope.confidence)
+    return Estimate(
+        name="first-preference",
+        scope=scope.scope,
+        value=first / total,
+        low=low,
+        high=high,
+        n=total,
+        method="clopper-pearson",
+        extra=extra,
+    )
+
+
+def _slots(facts: Sequence[Facts], judgments: Mapping[str, Judgment]) -> Iterator[Estimate]:
+    ballots = [b for f in facts if (j := judgments.get(f.item_id)) is not None for b in j.ballots if len(b.shown) > 2]
+    for k, found in position.slots(ballots).items():
+        total = sum(found.picks)
+        extra: dict[str, float | str | None] = {"chi-square": found.chi_square, "p": found.p, "expected": 1 / k}
+        extra |= {f"slot {i + 1}": float(count) for i, count in enumerate(found.picks)}
+        yield Estimate(
+            name=f"slot-preference-{k}-way",
+            scope="micro",
+            value=max(found.picks) / total,
+            n=total,
+            method="share of the slot picked most; chi-square against equal shares",
+            extra=extra,
+        )
+
+
+def _stability(facts: Sequence[Facts], judgments: Mapping[str, Judgment], scope: Scoped) -> Iterator[Estimate]:
+    found = position.stability(judgments, facts)
+    if found:
+        x, where = np.array([s for s, _ in found]), np.array([i for _, i in found], dtype=np.int64)
+        # Both orders of an item are not independent: the item is their cluster unless it has a larger one.
+        yield scope.estimate(mean_measure("repetition-stability", x, where, shape="proportion"))
+
+
+def _votes(facts: Sequence[Facts], judgments: Mapping[str, Judgment], scope: Scoped) -> Iterator[Estimate]:
+    curve = votes.curve(facts, judgments)
+    if curve is None:
+        return
+    where = np.array(curve.items, dtype=np.int64)
+    for name, table in (("vote", curve.average), ("vote-both", curve.both)):
+        for column, k in enumerate(curve.k):
+            yield scope.estimate(mean_measure(f"{name}@{k}", table[:, column], where, shape="proportion"))
+
+
+def _scalar(item: Facts, judgment: Judgment | None) -> tuple[float, ...] | None:
+    """Scores on the model's own scale; None for judges, whose scores are shares of verdicts."""
+    if judgment is None or judgment.scores is None or any(len(b.shown) > 1 for b in judgment.ballots):
+        return None
+    return judgment.scores
+
+
+def _score_ties(facts: Sequence[Facts], judgments: Mapping[str, Judgment], scope: Scoped) -> Iterator[Estimate]:
+    tied: list[float] = []
+    where: list[int] = []
+    seen: set[float] = set()
+    total = 0
+    for i, item in enumerate(facts):
+        scores = _scalar(item, judgments.get(item.item_id))
+        if scores is not None:
+            seen.update(scores)
+            total += len(scores)
+            if len(scores) > 1:
+                tied.append(float(len(set(scores)) < len(scores)))
+                where.append(i)
+    if total:
+        extra: dict[str, float | str | None] = {"of": float(total)}
+        yield Estimate(
+            name="distinct-scores", scope="micro", value=float(len(seen)), n=total, method="count", extra=extra
+        )
+    if tied:
+        yield scope.estimate(mean_measure("score-ties", np.array(tied), np.array(where, dtype=np.int64)))
+
+
+def _calibration(facts: Sequence[Facts], judgments: Mapping[str, Judgment], scope: Scoped) -> Iterator[Estimate]:
+    margins, where, missing = [], [], 0
+    for i in scope.where:
+        item = facts[i]
+        if len(item.grades) != 2 or item.grades[0] == item.grades[1]:
+            continue
+        judgment = judgments.get(item.item_id)
+        scores = _scalar(item, judgment)
+        if scores is None:
+            missing += judgment is None or judgment.scores is None
+            continue
+        better = int(item.grades[1] > item.grades[0])
+        margins.append(scores[better] - scores[1 - better])
+        where.append(int(i))
+    if not margins:
+        return
+    m, index = np.array(margins), np.array(where, dtype=np.int64)
+    if np.abs(m).max() > 1e100:  # squares would overflow, and no sigmoid is meant
+        why = "margins beyond 1e100 are no log-odds"
+        for metric in ("brier", "nll", "ece", "temperature"):
+            yield Estimate(name=metric, scope=scope.scope, value=None, n=len(m), missing=missing, reason=why)
+        return
+    yield scope.estimate(mean_measure("brier", calibration.brier(m), index, shape="proportion"), missing)
+    yield scope.estimate(mean_measure("nll", calibration.nll(m), index, shape="real"), missing)
+    extra: dict[str, float | str | None] = {}
+    for b in calibration.reliability(m):
+        extra[f"{b.low:.2f}-{b.high:.2f}"] = f"n {b.n}, confidence {b.confidence:.4f}, accuracy {b.accuracy:.4f}"
+    extra["if calibrated"] = calibration.ece_if_calibrated(np.sort(m), rng=np.random.default_rng(0))
+    name, n = scope.scope, len(m)
+    yield Estimate(
+        name="ece", scope=name, value=calibration.ece(m), n=n, missing=missing, method="10 bins", extra=extra
+    )
+    # Folds by the cluster's name, so that they hold whatever the order of items and keep prompts whole.
+    fold = np.array([zlib.crc32((facts[i].cluster or facts[i].item_id).encode()) % 2 for i in where], dtype=np.int64)
+    fitted = calibration.cross_fitted(m, fold)
+    value = calibration.temperature(m)
+    reason = None if value is not None else "no finite temperature: no wrong pair, or margins that do not favour right"
+    after: dict[str, float | str | None] = {}
+    if fitted is not None:
+        after = {"nll cross-fitted": float(fitted.nll.mean()), "ece cross-fitted": fitted.ece}
+    yield Estimate(
+        name="temperature",
+        scope=name,
+        value=value,
+        n=n,
+        missing=missing,
+        method="maximum likelihood",
+        reason=reason,
+        extra=after,
+    )
+
+
+class _Pairs(NamedTuple):
+    where: Ints
+    credit: Floats
+    right: Floats
+    wrong: Floats
+
+
+def _pairs(card: Suite, facts: Sequence[Facts], judgments: Mapping[str, Judgment]) -> _Pairs:
+    """Pairs with a better side and a credit by the suite's rules, with the lengths of both sides."""
+    rows = []
+    for i, item in enumerate(facts):
+        if len(item.grades) == 2 and item.grades[0] != item.grades[1]:
+            found: Credit = credit(item, judgments.get(item.item_id), card.rules)
+            if found.value is not None and found.outcome not in ("error", "absent"):
+                better = int(item.grades[1] > item.grades[0])
+                rows.append((i, found.value, item.lengths[better], item.lengths[1 - better]))
+    columns = list(zip(*rows, strict=True)) or [(), (), (), ()]
+    return _Pairs(
+        np.array(columns[0], dtype=np.int64),
+        np.array(columns[1], dtype=float),
+        np.array(columns[2], dtype=float),
+        np.array(columns[3], dtype=float),
+    )
+
+
+def _length(facts: Sequence[Facts], pairs: _Pairs, scope: Scoped) -> Iterator[Estimate]:
+    own = np.isin(pairs.where, scope.where)
+    where, x, right, wrong = pairs.where[own], pairs.credit[own], pairs.right[own], pairs.wrong[own]
+    if len(where) == 0:
+        return
+    longer = length.prefers_longer(right, wrong, x)
+    unequal = ~np.isnan(longer)
+    label = float(np.mean(right[unequal] > wrong[unequal])) if unequal.any() else None
+    measure = mean_measure("prefers-longer", longer[unequal], where[unequal])
+    yield scope.estimate(measure, extra={"label prefers longer": label})
+    parts = {"accuracy-right-longer": right > wrong, "accuracy-right-shorter": right < wrong}
+    for name, part in parts.items():
+        yield scope.estimate(mean_measure(name, x[part], where[part]))
+    fit = length.controlled(length.relative(right, wrong), x, scope.groups[where], confidence=scope.confidence)
+    if isinstance(fit, str):
+        yield Estimate(name="accuracy-length-controlled", scope=scope.scope, value=None, n=len(where), reason=fit)
+    else:
+        yield Estimate(
+            name="accuracy-length-controlled",
+            scope=scope.scope,
+            value=fit.accuracy,
+            low=fit.low,
+            high=fit.high,
+            n=len(where),
+            method="logistic, cluster-robust t",
+            extra={"slope": fit.slope, "slope se": fit.slope_se},
+        )
+
+
+def _rankings(facts: Sequence[Facts], judgments: Mapping[str, Judgment], scope: Scoped) -> Iterator[Estimate]:
+    own = [i for i, f in enumerate(facts) if len(f.grades) > 2]
+    if not own:
+        return
+    items, given = [facts[i] for i in own], [judgments.get(facts[i].item_id) for i in own]
+    where = np.array(own, dtype=np.int64)
+    missing = sum(j is None or j.scores is None for j in given)
+    for name in ranking.BY_ITEM:
+        x, keep = ranking.by_item(name, items, given)
+        yield scope.estimate(mean_measure(name, x[keep], where[keep], shape="real"), missing)
+    kept = [(i, j.scores) for i, j in zip(own, given, strict=True) if j is not None and j.scores is not None]
+    if not kept:
+        return
+    index = np.array([i for i, _ in kept], dtype=np.int64)
+    grades = [np.array(facts[i].grades) for i in index]
+    curve = ranking.best_of_n([np.array(s) for _, s in kept], grades)
+    binary = all(set(facts[i].grades) <= {0, 1} for i in index)
+    for column, n in enumerate(curve.n):
+        extra: dict[str, float | str | None] = {
+            "proxy": float(curve.proxy[:, column].mean()),
+            "kl upper bound": float(curve.kl_bound[column]),
+        }
+        gold, oracle = curve.gold[:, column], curve.oracle[:, column]
+        shape = "proportion" if binary else "real"
+        yield scope.estimate(mean_measure(f"best-of-{n}", gold, index, shape=shape), missing, extra)
+        yield scope.estimate(mean_measure(f"regret@{n}", oracle - gold, index, shape=shape), missing)
+        if binary:
+            ceiling = [ranking.pass_at_k(int(g.sum()), len(g), n) for g in grades]
+            yield scope.estimate(mean_measure(f"pass@{n}", np.array(ceiling), index, shape="proportion"), missing)
+
+
+def swap_consistency(facts: Sequence[Facts], judgments: Mapping[str, Judgment]) -> tuple[float | None, int]:
+    """Share of pairs with one valid verdict in both orders, and of how many; None where none was shown in both."""
+    rows = [v for _, v, _ in _swaps(facts, judgments).values()]
+    return (sum(a == b and a is not None for a, b in rows) / len(rows) if rows else None), len(rows)
