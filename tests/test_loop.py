@@ -1,0 +1,196 @@
+"""The loop: fixed blocks, resume to the same bytes, errors that are kept and tried again, early stops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rmbench import store, suites
+from rmbench.core import Item, Judgment, Suite
+from rmbench.errors import TooManyErrors, UsageError
+from rmbench.loop import Progress, evaluate
+
+
+@pytest.fixture(scope="module")
+def suite() -> Suite:
+    return suites.load("starter")
+
+
+class Batchy:
+    """Scores that depend on the batch, as a real model's last bits do; counts what it was asked."""
+
+    block = 32
+
+    def __init__(self, *, exact: bool = True, die_after: int | None = None, settings: Any = None) -> None:
+        self.exact = exact
+        self.settings = settings or {"name": "batchy"}
+        self.asked: list[int] = []
+        self._die_after = die_after
+
+    def judge(self, items: Sequence[Item]) -> Iterator[Judgment]:
+        self.asked.append(len(items))
+        batch = sum(len(r) for item in items for r in item.responses) if self.exact else 0
+        for item in items:
+            if self._die_after is not None:
+                if self._die_after == 0:
+                    raise KeyboardInterrupt
+                self._die_after -= 1
+            yield Judgment.of(item, [len(r) + 1e-9 * batch for r in item.responses], tokens=3)
+
+
+def run(adapter: Any, suite: Suite, root: Path, **more: Any) -> store.Stored:
+    return evaluate(adapter, suite, model="batchy", adapter_name="test", root=root, **more)
+
+
+def content(stored: store.Stored) -> tuple[bytes, bytes, bytes]:
+    files = (store.ITEMS, store.JUDGMENTS, store.ESTIMATES)
+    return tuple((stored.path / f).read_bytes() for f in files)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_killed_anywhere_and_resumed_is_byte_equal(tmp_path: Path, suite: Suite, exact: bool) -> None:
+    undisturbed = content(run(Batchy(exact=exact), suite, tmp_path / "whole"))
+    for n, after in enumerate((0, 1, 31, 32, 33, 100, 254)):
+        root = tmp_path / str(n)
+        with pytest.raises(KeyboardInterrupt):
+            run(Batchy(exact=exact, die_after=after), suite, root)
+        with pytest.raises(KeyboardInterrupt):  # and once more, in the part that was left
+            run(Batchy(exact=exact, die_after=0), suite, root)
+        adapter = Batchy(exact=exact)
+        stored = run(adapter, suite, root)
+        assert content(stored) == undisturbed
+        done = after // 32 * 32 if exact else after
+        assert sum(adapter.asked) == len(suite.items) - done
+
+
+def test_a_complete_run_asks_nothing(tmp_path: Path, suite: Suite) -> None:
+    first = run(Batchy(), suite, tmp_path)
+    again = Batchy()
+    second = run(again, suite, tmp_path)
+    assert again.asked == []
+    assert content(first) == content(second)
+    assert second.run.status == "complete"
+    assert second.run.tokens == 3 * len(suite.items)
+
+
+class Failing(Batchy):
+    """Raises in its second block, or gives NaN for some items."""
+
+    def __init__(
+        self, *, raises: bool = False, silent: bool = False, nan: Sequence[str] = (), share: float = 0
+    ) -> None:
+        super().__init__()
+        self._raises, self._silent, self._nan, self._share = raises, silent, set(nan), share
+
+    def judge(self, items: Sequence[Item]) -> Iterator[Judgment]:
+        for n, judgment in enumerate(super().judge(items)):
+            if self._raises and len(self.asked) == 2 and n == 5:
+                raise RuntimeError("out of luck")
+            if self._silent and len(self.asked) == 2 and n >= 5:
+                return
+            item = items[n]
+            if item.id in self._nan or n < self._share * len(items):
+                judgment = Judgment.of(item, [float("nan")] * len(item.responses))
+            yield judgment
+
+
+def test_a_failed_batch_becomes_error_judgments_and_is_tried_again(tmp_path: Path, suite: Suite) -> None:
+    whole = content(run(Batchy(), suite, tmp_path / "whole"))
+    for kind, said in (({"raises": True}, "RuntimeError: out of luck"), ({"silent": True}, "gave no judgment")):
+        root = tmp_path / said[:4]
+        stored = run(Failing(**kind), suite, root)  # type: ignore[arg-type]
+        assert stored.run.errors == 32 - 5
+        failed = [j for j in stored.judgments.values() if j.error]
+        assert all(said in str(j.error) for j in failed)
+        mended = Batchy()
+        again = run(mended, suite, root)
+        assert mended.asked == [32]  # its block, whole
+        assert again.run.errors == 0
+        assert content(again) == whole
+
+
+def test_nan_is_never_a_win_and_never_raises_accuracy(tmp_path: Path, suite: Suite) -> None:
+    clean = store.read_estimates(run(Batchy(), suite, tmp_path / "a").path)
+    for item in suite.items[:40]:
+        stored = run(Failing(nan=[item.id]), suite, tmp_path / item.id)
+        assert stored.run.errors == 1
+        for before, after in zip(clean, store.read_estimates(stored.path), strict=True):
+            assert (before.name, before.scope) == (after.name, after.scope)
+            if before.name == "accuracy" and before.value is not None and after.value is not None:
+                assert after.value <= before.value + 1e-12
+                assert after.wins <= before.wins
+
+
+def test_too_many_errors_stop_the_run_and_keep_what_was_done(tmp_path: Path, suite: Suite) -> None:
+    adapter = Failing(share=0.9)
+    with pytest.raises(
+        TooManyErrors, match=r"more than the share of 0\.5 allowed by --max-errors; the last one: score"
+    ):
+        run(adapter, suite, tmp_path)
+    assert len(adapter.asked) < 8
+    path = store.find(tmp_path)[0]
+    assert store.read_run(path).status == "running"
+    assert len(store.read(path).judgments) == 64
+    assert run(Failing(share=0.9), suite, tmp_path / "b", max_errors=1.0).run.status == "complete"
+
+
+def test_limit_makes_a_run_apart(tmp_path: Path, suite: Suite) -> None:
+    stored = run(Batchy(), suite, tmp_path, limit=20, seed=3)
+    assert len(stored.facts) == len(stored.judgments) == stored.run.n == stored.run.limit == 20
+    assert stored.path.name == "starter-v1-limit20-seed3"
+    assert stored.run.suite_hash == suite.content_hash()
+    with pytest.raises(UsageError, match="--limit 0"):
+        run(Batchy(), suite, tmp_path, limit=0)
+
+
+def test_settings_decide_where_a_run_lives(tmp_path: Path, suite: Suite) -> None:
+    paths = {run(Batchy(settings={"dtype": d}), suite, tmp_path).path for d in ("float32", "bfloat16", "float32")}
+    assert len(paths) == 2
+
+
+def test_an_early_stop_leaves_the_run_open(tmp_path: Path, suite: Suite) -> None:
+    seen: list[int] = []
+
+    def stop(judgments: Sequence[Judgment]) -> bool:
+        seen.append(len(judgments))
+        return len(seen) == 3
+
+    stored = run(Batchy(), suite, tmp_path, stop=stop, order=lambda facts: list(range(len(facts)))[::-1])
+    assert stored.run.status == "running"
+    assert set(stored.judgments) == {i.id for i in suite.items[-96:]}
+    whole = run(Batchy(), suite, tmp_path, order=lambda facts: list(range(len(facts)))[::-1])
+    assert whole.run.status == "complete"
+    assert list(whole.judgments) == [i.id for i in suite.items]
+
+
+def test_progress_counts_up_and_never_past_the_end(tmp_path: Path, suite: Suite) -> None:
+    seen: list[Progress] = []
+    run(Failing(raises=True), suite, tmp_path, progress=seen.append)
+    run(Batchy(), suite, tmp_path, progress=seen.append)
+    assert all(p.done <= p.total == len(suite.items) for p in seen)
+    assert [p.done for p in seen] == sorted(p.done for p in seen)
+
+
+def test_an_adapter_may_prepare_with_all_blocks(tmp_path: Path, suite: Suite) -> None:
+    class Two(Batchy):
+        def prepare(self, blocks: Sequence[Sequence[Item]], scratch: Path) -> None:
+            assert sum(map(len, blocks)) == len(suite.items)
+            assert scratch.name == "scratch"
+            self.prepared = True
+
+    adapter = Two()
+    run(adapter, suite, tmp_path)
+    assert adapter.prepared
+
+
+def test_a_stream_that_forgets_items_has_errors_for_them(tmp_path: Path, suite: Suite) -> None:
+    class Forgetful(Batchy):
+        def judge(self, items: Sequence[Item]) -> Iterator[Judgment]:
+            yield from super().judge(items[::2])
+
+    stored = run(Forgetful(exact=False), suite, tmp_path)
+    assert stored.run.errors == len(suite.items) // 2
+    assert run(Batchy(exact=False), suite, tmp_path).run.errors == 0
