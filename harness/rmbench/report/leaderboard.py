@@ -1,0 +1,344 @@
+"""Runs in, one table model per suite out: what every format draws from."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rmbench.core import Estimate, Run, Suite
+from rmbench.errors import BadData
+from rmbench.store import Stored
+
+BASELINES = ("random", "length", "constant", "oracle")
+"""What stands before the colon in the reference of a null model."""
+
+UNFINISHED = "not finished: run the same eval again to go on"
+
+TOTALS = ("overall", "micro")
+
+
+class Entry(NamedTuple):
+    """One run with its numbers."""
+
+    label: str
+    """Unique within a table."""
+    stored: Stored
+    estimates: tuple[Estimate, ...]
+    rank: int | None = None
+    """1 + the number of models whose interval lies entirely above; equal ranks are a group. None: not ranked."""
+
+    @property
+    def run(self) -> Run:
+        return self.stored.run
+
+    @property
+    def baseline(self) -> bool:
+        return is_baseline(self.run)
+
+    def main(self, scope: str) -> Estimate | None:
+        """The suite's own number of this scope: the first, others carry other names after it."""
+        return next((e for e in self.estimates if e.scope == scope), None)
+
+    def named(self, name: str, scopes: Sequence[str] = TOTALS) -> Estimate | None:
+        """A further metric, of the first of ``scopes`` that has it."""
+        found = {e.scope: e for e in self.estimates if e.name == name}
+        return next((found[s] for s in scopes if s in found), None)
+
+
+class Published(NamedTuple):
+    """A figure read elsewhere: a fact with its source, never ranked."""
+
+    suite: str
+    model: str
+    category: str
+    metric: str
+    value: float
+    protocol: str
+    source: str
+    notes: str
+
+
+class Difference(NamedTuple):
+    """One line of a paired comparison, as a page shows it: ``b`` minus ``a``, in the unit of the metric."""
+
+    scope: str
+    metric: str
+    a: float | None
+    b: float | None
+    value: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    p_adjusted: float | None
+    n: int
+    broken: int | None = None
+    """Items that a has right and b has wrong."""
+    fixed: int | None = None
+    detectable: float | None = None
+    """The smallest difference that so many items could have shown."""
+    reason: str | None = None
+
+
+class Apart(NamedTuple):
+    """Runs that must not stand in the ranking, and why."""
+
+    reason: str
+    entries: tuple[Entry, ...]
+
+
+class Board(NamedTuple):
+    """Everything known about one suite."""
+
+    suite: Suite
+    suite_hash: str
+    columns: tuple[str, ...]
+    """Scopes with a column of their own: the categories, or the subsets where there is one category only."""
+    headline: str
+    """The scope that orders and ranks: ``overall``, or ``micro`` where the overall is undefined."""
+    models: tuple[Entry, ...]
+    baselines: tuple[Entry, ...]
+    apart: tuple[Apart, ...]
+    published: tuple[Published, ...] = ()
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """What was run on the same items, best first; baselines last."""
+        return (*self.models, *self.baselines)
+
+    @property
+    def shown(self) -> tuple[Entry, ...]:
+        """What plots draw: the table, or where nothing stands in it, what stands apart."""
+        return self.entries or self.everything
+
+    @property
+    def everything(self) -> tuple[Entry, ...]:
+        return (*self.entries, *(e for a in self.apart for e in a.entries))
+
+
+def boards(runs: Iterable[tuple[Stored, Sequence[Estimate]]], published: Sequence[Published] = ()) -> list[Board]:
+    """One board per suite name, in order of name. Runs of the same suite but other items stand apart."""
+    by_suite: dict[str, list[tuple[Stored, Sequence[Estimate]]]] = {}
+    for stored, estimates in runs:
+        by_suite.setdefault(stored.run.suite.name, []).append((stored, estimates))
+    return [
+        # A variant of a suite has the same items; the figures' protocol says by which rule they were made.
+        _board(by_suite[name], [p for p in published if p.suite == name.partition(":")[0]])
+        for name in sorted(by_suite)
+    ]
+
+
+def ranks(intervals: Sequence[tuple[float, float] | None]) -> list[int | None]:
+    """1 + how many intervals lie entirely above, per (low, high); None stays None (Li et al. 2024, separability)."""
+    lows = [i[0] for i in intervals if i is not None]
+    return [None if i is None else 1 + sum(low > i[1] for low in lows) for i in intervals]
+
+
+def is_baseline(run: Run) -> bool:
+    return run.model.split(":")[0] in BASELINES
+
+
+def labels(runs: Sequence[Run]) -> list[str]:
+    """A name per run, unique among runs of the same items: the model, with the fingerprint where two settings share
+    it, with a number where two runs share even that."""
+    fingerprints: dict[str, set[str]] = {}
+    for run in runs:
+        fingerprints.setdefault(plain(run.model), set()).add(run.fingerprint)
+    made: list[str] = []
+    taken: dict[tuple[object, ...], int] = {}
+    for run in runs:
+        name = plain(run.model)
+        name += f" ({run.fingerprint})" if len(fingerprints[name]) > 1 else ""
+        key = (name, run.suite_hash, run.limit, run.seed)
+        taken[key] = taken.get(key, 0) + 1
+        made.append(name if taken[key] == 1 else f"{name} #{taken[key]}")
+    return made
+
+
+def plain(text: str) -> str:
+    """One line in which control characters and marks that reorder text are spelled out, so that a name can neither
+    drive a terminal nor pass for another one."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def read_published(file: Path) -> list[Published]:
+    """The table of facts that is committed beside the results (``published.csv``); empty where there is none."""
+    if not file.is_file():
+        return []
+    with file.open(newline="", encoding="utf-8") as opened:
+        try:
+            return [
+                Published(
+                    row["suite"], row["model"], row["category"], row["metric"], float(row["value"]),
+                    row["protocol"], row["source"], row["notes"],
+                )
+                for row in csv.DictReader(opened)
+            ]  # fmt: skip
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadData(
+                f"{file} is not a table of published figures ({error!r}); it needs the columns "
+                f"{', '.join(Published._fields)}"
+            ) from error
+
+
+# How a number is written, the same in every format for people
+
+
+def number(estimate: Estimate | None) -> str:
+    """A value of 0..1 in per cent with one decimal; ``–`` where undefined."""
+    return "–" if estimate is None or estimate.value is None else f"{100 * estimate.value:.1f}"
+
+
+def interval(estimate: Estimate | None) -> str:
+    """``[70.0, 76.8]``, or nothing."""
+    if estimate is None or estimate.low is None or estimate.high is None:
+        return ""
+    return f"[{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
+
+
+def count(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
+
+
+def title(scope: str) -> str:
+    """``category:Chat Hard`` as ``Chat Hard``."""
+    return scope.split(":", 1)[-1]
+
+
+def scope_rows(card: Suite, *estimates: Sequence[Estimate]) -> list[tuple[str, str, int]]:
+    """(scope, title, depth) in the order of tables: each category, then its subsets, those without one, the totals;
+    only what the estimates have."""
+    rows: list[tuple[str, str, int]] = []
+    for category, subsets in card.categories.items():
+        rows += [(f"category:{category}", plain(category), 0)]
+        rows += [] if tuple(subsets) == (category,) else [(f"subset:{s}", plain(s), 1) for s in subsets]
+    have = dict.fromkeys(e.scope for es in estimates for e in es)
+    named = {f"subset:{s}" for subsets in card.categories.values() for s in subsets}
+    rows += [(s, plain(title(s)), 1) for s in have if s.startswith("subset:") and s not in named]
+    return [r for r in (*rows, *((t, t, 0) for t in TOTALS)) if r[0] in have]
+
+
+def footnotes(board: Board) -> list[str]:
+    """What the reader of a table must know, in sentences."""
+    rules = board.suite.rules
+    notes = [f"Rules: {rules.name}. {rules.about}".strip()]
+    if board.models:
+        notes.append(
+            f"Ranked by {board.headline}; rank = 1 + number of models whose interval lies entirely above, "
+            "so models of one rank are not told apart by these items."
+        )
+    undefined = {e.reason for x in board.shown if (e := x.main("overall")) and e.value is None and e.reason}
+    notes += [f"No overall: {reason}." for reason in sorted(undefined)]
+    orders: dict[str, list[str]] = {}
+    for entry in board.shown:
+        orders.setdefault(entry.run.order, []).append(entry.label)
+    notes += [f"Position, {_some(names)}: {order}." for order, names in orders.items()]
+    for entry in board.everything:
+        notes += [f"{entry.label}: {note}" for note in entry.run.notes]
+        if entry.run.status == "imported":
+            notes.append(f"{entry.label}: imported, not run here.")
+    return [plain(n if n.endswith((".", "!", "?")) else f"{n}.") for n in notes]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= 3 else f"{', '.join(names[:2])} and {len(names) - 2} more"
+
+
+class _Items(NamedTuple):
+    """What runs must share to stand in one ranking."""
+
+    suite_hash: str
+    partial: bool
+    limit: int | None
+    seed: int | None
+
+
+def _board(runs: Sequence[tuple[Stored, Sequence[Estimate]]], published: Sequence[Published]) -> Board:
+    runs = sorted(runs, key=lambda r: (r[0].run.model, r[0].run.fingerprint, r[0].path.as_posix()))
+    entries = [
+        Entry(label, stored, tuple(estimates))
+        for label, (stored, estimates) in zip(labels([r[0].run for r in runs]), runs, strict=True)
+    ]
+    groups: dict[_Items, list[Entry]] = {}
+    apart: dict[str, list[Entry]] = {}
+    for entry in entries:
+        run = entry.run
+        if run.status == "running":
+            # Its numbers would count what is not judged yet as wrong.
+            apart.setdefault(UNFINISHED, []).append(entry._replace(estimates=()))
+        else:
+            seed = None if run.limit is None else run.seed
+            groups.setdefault(_Items(run.suite_hash, run.suite.partial, run.limit, seed), []).append(entry)
+
+    def standing(key: _Items) -> tuple[int, str, str]:
+        # Of several whole suites the one that most runs share stands in the table, then the newest.
+        return len(groups[key]), max(e.run.finished for e in groups[key]), key.suite_hash
+
+    best = max((k for k in groups if not k.partial and k.limit is None), key=standing, default=None)
+    for key, members in groups.items():
+        if key != best:
+            reason = _why_apart(members[0].run, None if best is None else groups[best][0].run)
+            apart.setdefault(reason, []).extend(members)
+    main = groups.get(best, []) if best is not None else []
+    card = (main or entries)[0].run.suite
+    rows = [scope for scope, _, _ in scope_rows(card, *(e.estimates for e in main or entries))]
+    scopes = [s for s in rows if s.startswith("category:")]
+    if len(scopes) <= 1:
+        scopes = [s for s in rows if s.startswith("subset:")]
+        scopes = scopes if len(scopes) > 1 else []
+    headline = _headline(main or entries)
+    models = _ranked([e for e in main if not e.baseline], headline)
+    return Board(
+        suite=card,
+        suite_hash=(main or entries)[0].run.suite_hash,
+        columns=tuple(scopes),
+        headline=headline,
+        models=tuple(models),
+        baselines=tuple(_ordered([e for e in main if e.baseline], headline)),
+        apart=tuple(Apart(reason, tuple(_ordered(members, headline))) for reason, members in sorted(apart.items())),
+        published=tuple(published),
+    )
+
+
+def _why_apart(run: Run, table: Run | None) -> str:
+    if run.limit is not None:
+        return f"limited to {run.limit:,} items (seed {run.seed})"
+    if run.suite.partial:
+        absent, want = sum(run.suite.missing.values()), sum(run.suite.counts.values())
+        of = f" of {want:,}" if want else ""
+        return f"partial suite: {absent:,}{of} items absent from the data (hash {run.suite_hash})"
+    other = "" if table is None else f", the table has {table.suite_hash} (v{table.suite.version})"
+    return f"other items or rules: suite hash {run.suite_hash} (v{run.suite.version}){other}"
+
+
+def _headline(entries: Sequence[Entry]) -> str:
+    defined = [e for e in entries if (m := e.main("overall")) is not None and m.value is not None]
+    return "overall" if defined or not entries else "micro"
+
+
+def _value(entry: Entry, scope: str) -> float:
+    estimate = entry.main(scope)
+    return -1.0 if estimate is None or estimate.value is None else estimate.value
+
+
+def _ordered(entries: Sequence[Entry], scope: str) -> list[Entry]:
+    return sorted(entries, key=lambda e: (-_value(e, scope), e.label))
+
+
+def _ranked(entries: Sequence[Entry], scope: str) -> list[Entry]:
+    ordered = _ordered(entries, scope)
+    bounds: list[tuple[float, float] | None] = []
+    for entry in ordered:
+        e = entry.main(scope)
+        if e is None or e.value is None:
+            bounds.append(None)
+        else:
+            # A value without an interval is no evidence of order: it could lie anywhere.
+            bounds.append((e.low, e.high) if e.low is not None and e.high is not None else (0.0, 1.0))
+    return [entry._replace(rank=rank) for entry, rank in zip(ordered, ranks(bounds), strict=True)]
+
+
+def by_name(estimates: Mapping[str, Sequence[Estimate]], scope: str) -> dict[str, Estimate | None]:
+    """Of each named list the main number of a scope."""
+    return {name: next((e for e in es if e.scope == scope), None) for name, es in estimates.items()}

@@ -1,0 +1,134 @@
+"""Tables for the terminal: one run in 80 columns, or the leaderboard of a suite."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rmbench.core import Estimate
+from rmbench.report.leaderboard import Board, by_name, count, footnotes, interval, number, plain, scope_rows, title
+from rmbench.store import Stored
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+
+def run_table(
+    stored: Stored, estimates: Sequence[Estimate], baselines: Mapping[str, Sequence[Estimate]] | None = None
+) -> Group:
+    """One run: subsets and categories with score and interval in per cent, n, wins/ties/losses, and beside them
+    the scores of ``baselines`` (name -> estimates of the same suite). At most 80 columns."""
+    from rich.console import Group
+    from rich.text import Text
+
+    run = stored.run
+    baselines = dict(list((baselines or {}).items())[:2])
+    main = {e.scope: e for e in reversed(estimates)}
+    rows = scope_rows(run.suite, estimates)
+    failed = any(main[r[0]].missing or main[r[0]].truncated for r in rows)
+    ties = any(main[r[0]].ties for r in rows)
+    table = _table()
+    table.add_column(Text(plain(run.suite.name)), overflow="ellipsis", no_wrap=True, min_width=12, ratio=1)
+    table.add_column("score", justify="right")
+    table.add_column("95% interval")
+    table.add_column("n", justify="right")
+    counted = any(main[r[0]].wins or main[r[0]].losses or main[r[0]].ties for r in rows)
+    if counted:  # a number that is no mean of item credits has no wins
+        table.add_column("W/T/L" if ties else "W/L", justify="right")
+    if failed:
+        table.add_column("miss/trunc", justify="right")
+    for name in baselines:
+        table.add_column(
+            Text(plain(name.removeprefix("length:"))), justify="right", style="dim", max_width=8, no_wrap=True
+        )
+    for scope, name, depth in rows:
+        e = main[scope]
+
+        shown = name if e.name == "accuracy" else f"{name} ({e.name})"
+        record = [e.wins, e.ties, e.losses] if ties else [e.wins, e.losses]
+        cells: list[str | Text] = [
+            Text("  " * depth + shown),
+            number(e),
+            interval(e),
+            count(e.n),
+        ]
+        if counted:
+            cells.append("/".join(f"{v:g}" for v in record))
+        if failed:
+            cells.append(f"{e.missing}/{e.truncated}")
+        beside = [number(b) for b in by_name(baselines, scope).values()]
+        table.add_row(*cells, *beside, style=None if depth else "bold", end_section=False)
+    heading = f"{run.model} on {run.suite.name} v{run.suite.version}, rules {run.suite.rules.name}"
+    lines = [Text(plain(heading), style="bold")]
+    notes = [f"{t}: {total.reason}" for t in ("overall", "micro") if (total := main.get(t)) and total.value is None]
+    ceiling = [e for e in estimates if e.name.startswith("human-human") and e.scope.startswith("category:")]
+    notes += [f"{e.scope.partition(':')[2]}, ceiling {e.name}: {number(e)} {interval(e)}" for e in ceiling]
+    if run.limit is not None:
+        notes.append(f"limited to {run.limit:,} items: not for the leaderboard")
+    notes.append(_counts(stored))
+    return Group(*lines, table, *(Text(n, style="dim") for n in notes))
+
+
+def leaderboard(board: Board) -> Group:
+    """A suite's models, baselines and what stands apart. At most 80 columns, with fewer category columns if need be."""
+    from rich.console import Group
+    from rich.text import Text
+
+    table = _table()
+    table.add_column("#", justify="right")
+    table.add_column(Text(plain(board.suite.name)), overflow="ellipsis", no_wrap=True, min_width=14, ratio=1)
+    table.add_column(board.headline, justify="right")
+    table.add_column("95% interval")
+    columns = board.columns[:4]
+    for scope in columns:
+        table.add_column(Text(title(scope)), justify="right", max_width=9, overflow="ellipsis", no_wrap=True)
+    table.add_column("n", justify="right")
+    table.add_column("err", justify="right")
+    for entries, style in ((board.models, None), (board.baselines, "dim")):
+        for entry in entries:
+            table.add_row(
+                "" if entry.rank is None else str(entry.rank),
+                Text(entry.label),
+                number(entry.main(board.headline)),
+                interval(entry.main(board.headline)),
+                *(number(entry.main(c)) for c in columns),
+                count(entry.run.n),
+                count(entry.run.errors),
+                style=style,
+            )
+    parts: list[Text | Table] = [table] if board.entries else []
+    for apart in board.apart:
+        parts.append(Text(plain(f"Apart, {apart.reason}:"), style="bold"))
+        for entry in apart.entries:
+            e = entry.main(board.headline)
+            done = (
+                f"{entry.run.done:,} of {entry.run.n:,} items"
+                if e is None
+                else f"{number(e)} {interval(e)} (n {e.n:,})"
+            )
+            parts.append(Text(f"  {entry.label}: {done}"))
+    hidden = len(board.columns) - len(columns)
+    notes = footnotes(board) + ([f"{hidden} more columns in the files."] if hidden else [])
+    return Group(*parts, *(Text(n, style="dim") for n in notes))
+
+
+def _table() -> Table:
+    from rich.table import Table
+
+    return Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="underline", expand=False)
+
+
+def _counts(stored: Stored) -> str:
+    run = stored.run
+    done = len(stored.judgments)
+    parts = [
+        f"{done:,} of {run.n:,} items",
+        f"{run.errors:,} error{'s' * (run.errors > 1)}" if run.errors else "no errors",
+        f"{run.truncated:,} truncated" if run.truncated else "nothing truncated",
+    ]
+    if run.tokens:
+        parts.append(f"{run.tokens + run.generated:,} tokens")
+    if run.seconds:
+        parts.append(f"{run.seconds:,.1f} s on {plain(run.device) or 'unknown device'}")
+    return ", ".join(parts)
