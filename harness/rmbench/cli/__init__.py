@@ -1,0 +1,77 @@
+"""The command line: parse, call, print. Each command is one module here, imported when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from rmbench.errors import RmbenchError
+
+COMMANDS = {
+    "eval": "Score a suite with a model: run it, or go on where it stopped.",
+    "compare": "Paired differences between runs of the same suite, with intervals.",
+    "gate": "Pass, fail or undecided: is a candidate clearly not worse than a baseline?",
+    "report": "Tables, plots and one HTML page from the results on disk.",
+    "list": "Suites, adapters, bundled models and the runs on disk.",
+    "show": "What is in a suite and how its number is made; or the exact text a model gets.",
+    "fetch": "Bring the data of suites here for offline use, with hashes.",
+    "export": "Runs in other tools' formats.",
+    "import": "Other tools' scores or verdicts as runs, marked imported.",
+    "doctor": "Versions, devices, extras; with a model: the numerical noise of its scores.",
+    "schema": "JSON schema of the files in a run's folder.",
+}
+
+
+class _LazyGroup(click.Group):
+    """Commands are imported when used, so that ``--help`` imports nothing heavy."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"rmbench.cli.{cmd_name}_")
+        command = module.command
+        if not isinstance(command, click.Command):
+            raise TypeError(f"rmbench.cli.{cmd_name}_.command is not a click command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(args[0], COMMANDS, n=2, cutoff=0.5)
+            hint = f"did you mean {' or '.join(near)}?" if near else "see rmbench --help."
+            ctx.fail(f"no command {args[0]!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except RmbenchError as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 fine or passed, 1 the gate failed, 2 wrong usage, 3 could not decide.",
+)
+@click.version_option(package_name="rmbench", prog_name="rmbench")
+def main() -> None:
+    """Benchmark reward models and judges: scores that can be trusted, compared and gated."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

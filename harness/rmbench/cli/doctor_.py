@@ -1,0 +1,99 @@
+"""``rmbench doctor``: what stands here, and how much of a model's score is noise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rmbench.cli.common import console, echo_json, json_option
+from rmbench.cli.options import NAMES, model_options
+
+
+@click.command("doctor")
+@click.option("--model", help="Measure the numerical noise of this model's scores.")
+@click.option(
+    "--results", type=click.Path(path_type=Path), help="Results folder.  [default: results, or RMBENCH_RESULTS]"
+)
+@model_options
+@json_option
+def command(model: str | None, results: Path | None, as_json: bool, **model_options: Any) -> None:
+    """Versions, devices, extras and folders.
+
+    With --model: items of the bundled suite are scored one at a time, padded left and right, with and without shared
+    prompts, in float32 and on vLLM where it is installed. How often that alone changes the order of two responses is
+    stored with the model's runs, and compare and gate then say so.
+    """
+    from rmbench import doctor, store, suites
+    from rmbench.adapters.options import Options
+
+    report: dict[str, Any] = {"machine": doctor.machine()}
+    if model is not None:
+        options = Options(**{k: v for k, v in model_options.items() if k in NAMES})
+        items = suites.load("starter").items[: doctor.ITEMS]
+        adapter, ways, failed = doctor.noise(model, options, items)
+        report["model"] = model
+        report["findings"] = [*doctor.findings(adapter), *getattr(adapter, "notes", ()), *failed]
+        report["settings"] = dict(adapter.settings)
+        report["noise"] = [way._asdict() for way in ways]
+        report["noise_floor"] = doctor.floor(ways) if ways else None
+        kept = doctor.keep(adapter, ways, results or store.default_root()) if ways else []
+        report["kept"] = [str(path) for path in kept]
+        close = getattr(adapter, "close", None)
+        if close is not None:
+            close()
+    if as_json:
+        echo_json(report)
+        return
+    _machine(report["machine"])
+    if model is not None:
+        _model(report, doctor.ITEMS)
+
+
+def _machine(found: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from rmbench.doctor import PACKAGES
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name in ("rmbench", "python", "system", "processors"):
+        table.add_row(name, str(found[name]))
+    table.add_row("memory", f"{found['memory_gib']} GiB")
+    table.add_row("GPU", ", ".join(found["gpus"]) or "none that torch sees")
+    for name, version in found["packages"].items():
+        table.add_row(name, version or f"absent: pip install 'rmbench[{PACKAGES[name]}]'")
+    for name, folder in found["folders"].items():
+        if folder is None:
+            table.add_row(name, "not set")
+            continue
+        state = ("" if folder["exists"] else "not there yet, ") + ("" if folder["writable"] else "NOT WRITABLE, ")
+        table.add_row(name, f"{folder['path']} ({state}{folder['free_gib']} GiB free)")
+    console().print(table, markup=False)
+
+
+def _model(report: dict[str, Any], count: int) -> None:
+    from rich.table import Table
+
+    out = console()
+    out.print(f"\n{report['model']}", style="bold", markup=False)
+    for line in report["findings"]:
+        out.print(f"- {line}", markup=False)
+    if not report["noise"]:
+        out.print("No noise floor: it is measured for models with a head on the transformers engine.", markup=False)
+        return
+    table = Table(box=None, pad_edge=False, header_style="underline")
+    for column in ("way", "largest difference", "flips", "ties", "distinct scores"):
+        table.add_column(column, justify="left" if column == "way" else "right")
+    for way in report["noise"]:
+        table.add_row(
+            way["way"], f"{way['largest']:.2g}", f"{way['flips']} ({100 * way['flip_rate']:.1f} %)", str(way["ties"]),
+            str(way["distinct"]),
+        )  # fmt: skip
+    out.print(table)
+    floor = 100 * report["noise_floor"]
+    out.print(f"Noise alone changes the order in {floor:.1f} % of {count} items: less than that is no difference.")
+    for path in report["kept"]:
+        out.print(f"Stored with {path}", markup=False, soft_wrap=True)

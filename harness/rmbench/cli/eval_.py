@@ -1,0 +1,268 @@
+"""``rmbench eval``: run a suite with a model, or go on where it stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rmbench.cli.common import console, echo_json, json_option
+from rmbench.cli.options import NAMES, model_options, parse_columns, suite_options
+from rmbench.errors import RmbenchError
+
+if TYPE_CHECKING:
+    from rmbench.core import Estimate, Judgment, Suite
+    from rmbench.loop import Progress
+    from rmbench.store import Stored
+
+
+@click.command("eval")
+@click.option("--model", required=True, help="Folder, hub id, bundled model, baseline, or a name behind --base-url.")
+@click.option(
+    "--suite", "suites_", required=True, multiple=True, help="Name, name:variant, suite.py or data file; repeatable."
+)
+@click.option("--limit", type=int, help="Only n items: a seeded sample, stratified by subset.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="Results folder.  [default: results, or RMBENCH_RESULTS]")
+@click.option(
+    "--max-errors",
+    default=0.5,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="Share of failed items that stops a run.",
+)
+@click.option("--workers", type=click.IntRange(min=1), help="Ray workers, each with its own copy of the model.")
+@click.option("--ray", "ray_address", help="Address of a Ray cluster, or auto.  [default: a local one]")
+@click.option("--gpus-per-worker", type=click.FloatRange(min=0))
+@click.option(
+    "--sequential", metavar="BASELINE", help="Stop early once a regression against this finished run is clear."
+)
+@model_options
+@suite_options
+@json_option
+def command(
+    model: str,
+    suites_: tuple[str, ...],
+    limit: int | None,
+    seed: int,
+    out: Path | None,
+    max_errors: float,
+    workers: int | None,
+    ray_address: str | None,
+    gpus_per_worker: float | None,
+    sequential: str | None,
+    data: Path | None,
+    columns: str | None,
+    subset_column: str | None,
+    as_json: bool,
+    **model_options: Any,
+) -> None:
+    """Score a suite with a model, or go on where an earlier run stopped.
+
+    Judgments land in the results folder as they are made; the same command goes on after any interruption and
+    tries items again that failed. Ends with a table.
+    """
+    from rmbench import adapters, loop, store, suites
+    from rmbench.adapters.options import Options
+
+    root = out or store.default_root()
+    options = Options(seed=seed, **{name: value for name, value in model_options.items() if name in NAMES})
+    name, why = adapters.detect(model, options)
+    if name == "jury":
+        from msgspec.structs import replace
+
+        options = replace(options, results=str(root), suite=suites_[0])
+    say = console(stderr=True)
+    # Suites are loaded before the model: a typing mistake must not cost the minutes of loading one.
+    loaded = [suites.load(s, data=data, columns=parse_columns(columns), subset_column=subset_column) for s in suites_]
+    results = []
+    code = 0
+    with _pausing(), contextlib.ExitStack() as held:
+        opened = _open(model, options, workers, ray_address, gpus_per_worker)
+        held.callback(getattr(opened, "close", lambda: None))
+        engine = getattr(opened, "engine", None)
+        judge = functools.partial(
+            loop.evaluate,
+            opened,
+            model=adapters.label(model),
+            adapter_name=name,
+            root=root,
+            limit=limit,
+            seed=seed,
+            max_errors=max_errors,
+            command=shlex.join(["rmbench", *sys.argv[1:]]),
+            backend=opened if workers or ray_address else None,
+        )
+        for suite in loaded:
+            if not as_json:
+                text = f"{model}: adapter {name}{f' on {engine}' if engine else ''} ({why})"
+                for line in (text, *_about(suite)):
+                    say.print(line, style="dim", markup=False)
+            if sequential:
+                made, verdict = _sequential(judge, suite, sequential, root, seed, as_json)
+                code = max(code, verdict)
+            else:
+                with _progress(as_json) as report, _pausing(report):
+                    made = judge(suite, progress=report)
+                if report.last is None and not as_json:
+                    click.echo(f"This run was complete; nothing was judged again. Its folder: {made.path}", err=True)
+            results.append(_result(made, root, as_json))
+    if as_json:
+        echo_json(results if len(results) > 1 else results[0])
+    if code:
+        raise SystemExit(code)
+
+
+def _open(model: str, options: Any, workers: int | None, address: str | None, gpus: float | None) -> Any:
+    """The adapter, here or as workers of a Ray cluster."""
+    if workers or address:
+        from rmbench import cluster
+
+        return cluster.backend(model, options, workers or 1, address, gpus)
+    from rmbench import adapters
+
+    return adapters.open(model, options)
+
+
+def _sequential(
+    judge: Callable[..., Stored], suite: Suite, baseline: str, root: Path, seed: int, quiet: bool
+) -> tuple[Stored, int]:
+    """Judges until a regression is clear or all is done; the run, and the exit code of the gate's verdict."""
+    from rmbench import gate, store
+    from rmbench.cli import gate_
+
+    base = store.read(store.resolve(baseline, root, suite.name))
+    policy = gate.read_policy(Path("rmbench.toml") if Path("rmbench.toml").is_file() else None)
+    watch = gate.Sequential(base, policy)
+    verdicts: list[gate.Verdict] = []
+
+    def stop(judgments: Sequence[Judgment]) -> bool:
+        verdict = watch.update(judgments)
+        verdicts.extend([verdict] if verdict else [])
+        return verdict is not None
+
+    with _progress(quiet) as report, _pausing(report):
+        made = judge(suite, progress=report, stop=stop, order=lambda facts: gate.sequential_order(facts, seed))
+    verdict = verdicts[0] if verdicts else gate.gate(made, base, policy)
+    if not quiet:
+        gate_.show(verdict)
+        if verdict.stopped_after is not None:
+            click.echo(f"Stopped after {verdict.stopped_after:,} items; {verdict.saved:,} were not needed.")
+    return made, gate.exit_code([verdict])
+
+
+def _result(stored: Stored, root: Path, quiet: bool) -> dict[str, Any]:
+    from rmbench import store
+
+    estimates = store.read_estimates(stored.path)
+    if not quiet:
+        _table(stored, estimates, root)
+    return {"run": str(stored.path), "status": stored.run.status, "errors": stored.run.errors, "estimates": estimates}
+
+
+def _table(stored: Stored, estimates: Sequence[Estimate], root: Path) -> None:
+    from rmbench import store
+    from rmbench.report import terminal
+
+    beside = {}
+    for path in store.find(root):
+        run = store.read_run(path)
+        same = run.suite_hash == stored.run.suite_hash and run.limit is None and run.status == "complete"
+        if same and path != stored.path and run.adapter == "baselines" and run.model.startswith(("random", "length")):
+            with contextlib.suppress(RmbenchError):  # a broken neighbour must not cost this run its table
+                beside[run.model] = store.read_estimates(path)
+    out = console()
+    out.print(terminal.run_table(stored, estimates, beside))
+    out.print(f"{stored.path}", style="dim", markup=False, soft_wrap=True)
+
+
+def _about(suite: Suite) -> Iterator[str]:
+    """What a reader must know before the run: absent rows, rows left out, how columns were read."""
+    if suite.partial:
+        absent = ", ".join(f"{subset} {n}" for subset, n in suite.missing.items())
+        yield f"{suite.name} is partial, {sum(suite.missing.values()):,} items are absent: {absent}"
+    for reason, n in suite.excluded.items():
+        yield f"{n:,} rows left out: {reason}"
+    yield from suite.notes
+
+
+@contextlib.contextmanager
+def _pausing(report: _Plain | None = None) -> Iterator[None]:
+    """Ctrl-C, and a scheduler's SIGTERM, pause: they say how far it got and how to go on."""
+
+    def pause(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, pause)
+    try:
+        yield
+    except KeyboardInterrupt:
+        state = report.last if report else None
+        done = f"{state.kept:,} of {state.total:,} items judged and kept" if state else "nothing judged in this session"
+        click.echo(f"\nPaused: {done}. Run the same command again to go on.", err=True)
+        raise SystemExit(3) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Plain:
+    """A line every 30 s, for logs."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.last: Progress | None = None
+        self._quiet = quiet
+        self._began = self._said = time.monotonic()
+        self._first: int | None = None
+
+    def __call__(self, state: Progress) -> None:
+        self.last = state
+        if self._first is None:
+            self._first = state.done
+        if self._quiet or (state.note is None and time.monotonic() - self._said < 30):
+            return
+        self._said = time.monotonic()
+        click.echo(state.note or self.line(state), err=True)
+
+    def line(self, state: Progress) -> str:
+        spent = max(time.monotonic() - self._began, 1e-9)
+        fresh = state.done - (self._first or 0)
+        left = (state.total - state.done) * spent / fresh if fresh else float("nan")
+        errors = f", {state.errors:,} errors" if state.errors else ""
+        left_text = f", {left:,.0f} s left" if left == left else ""
+        return f"{state.done:,}/{state.total:,} items{errors}, {state.tokens / spent:,.0f} tokens/s{left_text}"
+
+
+class _Bar(_Plain):
+    """One bar with what a plain line says."""
+
+    def __init__(self, bar: Any, task: Any) -> None:
+        super().__init__(quiet=True)
+        self._bar, self._task = bar, task
+
+    def __call__(self, state: Progress) -> None:
+        super().__call__(state)
+        if state.note:
+            self._bar.console.print(state.note, markup=False)
+        self._bar.update(self._task, completed=state.done, total=state.total, text=self.line(state))
+
+
+@contextlib.contextmanager
+def _progress(quiet: bool) -> Iterator[Any]:
+    err = console(stderr=True)
+    if quiet or not err.is_terminal or os.environ.get("TERM") == "dumb":
+        yield _Plain(quiet)
+        return
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    with Bar(BarColumn(), TextColumn("{task.fields[text]}"), console=err, transient=True) as bar:
+        yield _Bar(bar, bar.add_task("", text="", total=None))

@@ -1,0 +1,74 @@
+"""``rmbench list``: suites, models and runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rmbench.cli.common import console, echo_json, json_option
+
+
+@click.command("list")
+@click.argument("what", type=click.Choice(["suites", "adapters", "models", "runs"]), required=False)
+@click.option(
+    "--results", type=click.Path(path_type=Path), help="Results folder.  [default: results, or RMBENCH_RESULTS]"
+)
+@json_option
+def command(what: str | None, results: Path | None, as_json: bool) -> None:
+    """Suites, adapters, bundled models and the runs on disk; or only one of them."""
+    from rmbench import adapters, store, suites
+    from rmbench.adapters import baselines
+
+    root = results or store.default_root()
+    found: dict[str, Any] = {}
+    if what in (None, "suites"):
+        found["suites"] = [
+            {
+                "name": card.name,
+                "items": sum(card.counts.values()) or None,
+                "categories": len(card.categories),
+                "variants": suites.variants(name),
+                "licence": card.licence,
+                "about": card.about,
+            }
+            for name in suites.names()
+            for card in [suites.card(name)]
+        ]
+    if what in (None, "adapters"):
+        found["adapters"] = adapters.names()
+    if what in (None, "models"):
+        found["models"] = [*adapters.bundled(), *baselines.KNOWN]
+    if what in (None, "runs"):
+        found["runs"] = [
+            {
+                "model": run.model,
+                "suite": run.suite.name,
+                "status": run.status,
+                "items": f"{run.done}/{run.n}",
+                "errors": run.errors,
+                "path": str(path),
+            }
+            for path in store.find(root)
+            for run in [store.read_run(path)]
+        ]
+    if as_json:
+        echo_json(found)
+        return
+    from rich.table import Table
+
+    out = console()
+    for title, rows in found.items():
+        table = Table(box=None, pad_edge=False, header_style="underline")
+        if rows and isinstance(rows[0], dict):
+            shown = [k for k in rows[0] if k not in ("categories", "variants", "licence")]
+            for key in shown:
+                table.add_column(key, no_wrap=key in ("name", "model"), overflow="fold")
+            for row in rows:
+                table.add_row(*("" if row[k] is None else str(row[k]) for k in shown))
+        out.print(title, style="bold")
+        out.print(
+            table if table.columns else ("  " + "  ".join(map(str, rows)) if rows else "  none yet"), markup=False
+        )
+        out.print()

@@ -1,0 +1,92 @@
+"""The options that say which model is judged with what, shared by the commands that open one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_MODEL: list[tuple[str, dict[str, Any]]] = [
+    (
+        "--adapter",
+        {"help": "What the output means; a name (see rmbench list) or an adapter.py. Default: read off the model."},
+    ),
+    ("--engine", {"type": click.Choice(["transformers", "vllm", "endpoint"]), "help": "How the model is run."}),
+    ("--dtype", {"type": click.Choice(["float32", "bfloat16", "float16"])}),
+    ("--device", {"help": "cpu, cuda, cuda:1, ..."}),
+    (
+        "--max-length",
+        {"type": click.IntRange(min=8), "help": "Tokens of a conversation; a longer one loses its start."},
+    ),
+    ("--revision", {"help": "Of a hub model."}),
+    ("--trust-remote-code", {"is_flag": True, "help": "Run code that comes with the checkpoint. Off unless given."}),
+    ("--chat-template", {"help": "FILE or built-in name, for a tokenizer without one."}),
+    ("--batch-tokens", {"type": click.IntRange(min=1), "help": "Tokens computed at once."}),
+    ("--threads", {"type": click.IntRange(min=1)}),
+    ("--share-prefix/--no-share-prefix", {"default": None, "help": "Compute a prompt once for all its responses."}),
+    ("--head", {"help": "Of a model with several outputs: number, label, preset, or name=weight,..."}),
+    ("--judge-prompt", {"help": "Built-in name or a Jinja2 FILE."}),
+    ("--parser", {"help": "How a verdict is read from a judge's words."}),
+    ("--orders", {"type": click.Choice(["both", "one"]), "help": "Default both."}),
+    ("--mode", {"type": click.Choice(["pairwise", "pointwise", "n-way"])}),
+    ("--verdict", {"type": click.Choice(["text", "probability"])}),
+    ("--samples", {"type": click.IntRange(min=1), "help": "Verdicts per order."}),
+    ("--temperature", {"type": click.FloatRange(min=0)}),
+    ("--top-p", {"type": click.FloatRange(min=0, max=1, min_open=True)}),
+    ("--max-tokens", {"type": click.IntRange(min=1), "help": "A judge may write."}),
+    ("--ref-model", {"help": "DPO: the reference model."}),
+    ("--beta", {"type": click.FloatRange(min=0, min_open=True), "help": "DPO."}),
+    ("--reference-free", {"type": click.Choice(["sum", "mean"]), "help": "DPO without a reference."}),
+    ("--role", {"type": click.Choice(["user", "assistant"]), "help": "Guards: whose turn is classified."}),
+    ("--base-url", {"help": "An OpenAI-compatible server; its key is read from OPENAI_API_KEY."}),
+    ("--concurrency", {"type": click.IntRange(min=1)}),
+    ("--rate", {"type": click.FloatRange(min=0, min_open=True), "help": "Requests per second."}),
+    ("--retries", {"type": click.IntRange(min=0)}),
+    ("--timeout", {"type": click.FloatRange(min=0, min_open=True), "help": "Seconds per request."}),
+    ("--prices", {"help": "FILE, or input,output per million tokens: adds the cost of the run."}),
+    ("--tensor-parallel", {"type": click.IntRange(min=1), "help": "vLLM."}),
+    (
+        "--gpu-memory",
+        {"type": click.FloatRange(min=0, max=1, min_open=True), "help": "vLLM: share of the GPU's memory."},
+    ),
+    ("--weights", {"help": "Jury: majority, mean-rank, or learned."}),
+]
+
+_SUITE: list[tuple[str, dict[str, Any]]] = [
+    (
+        "--data",
+        {"type": click.Path(path_type=Path), "help": "Folder or file of rows, instead of the hub. Also RMBENCH_DATA."},
+    ),
+    ("--columns", {"help": "Your own data: chosen=good,rejected=bad,..."}),
+    ("--subset-column", {"help": "Your own data: the column that names the subset."}),
+]
+
+NAMES = [declaration.split("/")[0].removeprefix("--").replace("-", "_") for declaration, _ in _MODEL]
+
+
+def model_options(command: F) -> F:
+    """Adds every option that an adapter or engine can take."""
+    for declaration, settings in reversed(_MODEL):
+        command = click.option(declaration, **settings)(command)
+    return command
+
+
+def suite_options(command: F) -> F:
+    """Adds what says where a suite's rows come from."""
+    for declaration, settings in reversed(_SUITE):
+        command = click.option(declaration, **settings)(command)
+    return command
+
+
+def parse_columns(text: str | None) -> dict[str, str] | None:
+    """``chosen=good,rejected=bad`` as a mapping."""
+    if text is None:
+        return None
+    pairs = [part.partition("=") for part in text.split(",")]
+    if not all(name and eq and column for name, eq, column in pairs):
+        raise click.BadParameter(f"{text!r} is not of the form chosen=good,rejected=bad", param_hint="--columns")
+    return {name.strip(): column.strip() for name, _, column in pairs}
