@@ -346,13 +346,11 @@ class Transformers:
 
     def step(self, ids: Any, mask: Any, positions: Any, cache: Any) -> Any:
         """Last hidden states of new tokens, whose keys and values are added to ``cache``."""
-        if self._whole:
-            return self.model(
-                input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
-            ).logits
-        return self.model.base_model(
-            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
-        ).last_hidden_state
+        model = self.model if self._whole else self.model.base_model
+        made = model(
+            input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, **{_cache_name(model): cache}
+        )
+        return made.logits if self._whole else made.last_hidden_state
 
     def _head(self, hidden: Any, wants: list[_Want]) -> list[Array]:
         """In float32 whatever the dtype: a head in bfloat16 would put scores on a grid and make ties."""
@@ -619,6 +617,13 @@ def tokenizer(
             f"--max-length {max_length} is more than the {longest} tokens that {checkpoint.ref!r} can take"
         )
     return made, max_length or longest
+
+
+def _cache_name(model: Any) -> str:
+    """What this model calls the keys and values it goes on from: ``cache`` since transformers 5.24."""
+    import inspect
+
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
 def _unusual(config: dict[str, Any]) -> bool:
