@@ -171,8 +171,8 @@ def _model(entry: Entry, apart: str | None) -> dict[str, object]:
             "versions": ", ".join(f"{k} {v}" for k, v in sorted(run.versions.items())),
         },
         "estimates": [
-            [e.scope, e.name, e.value, e.low, e.high, e.n, e.missing, e.wins, e.ties, e.losses, e.truncated, e.method,
-             e.reason]
+            [e.scope, e.name, _place(e.value), _place(e.low), _place(e.high), e.n, e.missing, e.wins, e.ties, e.losses,
+             e.truncated, e.method, e.reason]
             for e in entry.estimates
         ],
     }  # fmt: skip
@@ -234,6 +234,11 @@ def _texts(board: Board, facts: Mapping[str, Facts], shown: Mapping[str, Item], 
 def _says(board: Board, what: str) -> list[bool]:
     judgments: list[Judgment] = [j for e in board.everything for j in e.stored.judgments.values()]
     return [True for j in judgments for b in j.ballots if getattr(b, what)]
+
+
+def _place(value: float | None) -> float | None:
+    """Six places, as in the CSV: the last bits of a platform must not show."""
+    return None if value is None else round(value, 6)
 
 
 def _short(value: float) -> float:
