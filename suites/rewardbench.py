@@ -9,7 +9,7 @@ Three rules circulate for its number (allenai/reward-bench, rewardbench/constant
 of the four categories, used here; the same with Prior Sets as a fifth column at half weight (the suite
 ``rewardbench-prior-sets`` holds those); and, before 2024-09-10, the XSTest weights swapped (variant
 ``before-2024-09``). math-prm has 447 items and weighs 984, as much as the six code subsets together.
-The published repository names no data revision; the counts below and the content hash of a run say what was read.
+The published repository names no data revision; the one below was found pinned in ten unrelated public repositories.
 """
 
 import hashlib
@@ -60,7 +60,7 @@ SUITE = Suite(
         "mean of the four categories. A tie or an error counts as wrong, as in the original.",
         ties="wrong",
     ),
-    source="hf:allenai/reward-bench:filtered",
+    source="hf:allenai/reward-bench:filtered@168d848cdbbea9764fae4a544dc9ca1e6cca4931",
     files=("rewardbench_v1/*.jsonl.gz", "rewardbench_v1/*.jsonl", "rewardbench/*.parquet", "**/filtered*.parquet"),
     licence="ODC-BY 1.0 (parts: MIT and others, see the card of allenai/reward-bench)",
     citation="Lambert et al., RewardBench: Evaluating Reward Models for Language Modeling, arXiv:2403.13787, 2024.",

@@ -31,7 +31,7 @@ SUITE = Suite(
         ties="share",
         metrics={"Ties": "rewardbench2-ties"},
     ),
-    source="hf:allenai/reward-bench-2:test",
+    source="hf:allenai/reward-bench-2:test@7ff08853b0d5686e79b13fda8677024f566a104a",
     files=("rewardbench2/*", "reward-bench-2/**/test*"),
     licence="ODC-BY 1.0",
     citation="Malik et al., RewardBench 2: Advancing Reward Model Evaluation, arXiv:2506.01937, 2025.",
