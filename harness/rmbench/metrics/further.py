@@ -7,13 +7,13 @@ a category. A number that the judgments cannot say is not there, or is None with
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from rmbench.core import Estimate, Facts, Judgment, Suite
-from rmbench.metrics import calibration, length, position, published, ranking, votes
+from rmbench.metrics import binary, calibration, length, position, published, ranking, votes
 from rmbench.metrics.credit import TIE, Credit, credit
 from rmbench.metrics.intervals import Floats, Ints, Measure, clopper_pearson, group_codes, interval, mean_measure
 
@@ -56,7 +56,7 @@ def further_estimates(
         if name not in published.PUBLISHED:
             known = ", ".join(published.PUBLISHED)
             raise ValueError(f"rules {card.rules.name!r} name unknown extras {name!r}; known: {known}")
-        made.extend(published.PUBLISHED[name](facts, judgments, confidence=confidence))
+        made.extend(_if_whole(card, published.PUBLISHED[name](facts, judgments, confidence=confidence)))
     groups = group_codes([f.cluster for f in facts])
     every = np.arange(len(facts), dtype=np.int64)
     whole = Scoped("micro", every, groups, confidence)
@@ -80,7 +80,21 @@ def further_estimates(
     if "by-strength" not in asked:
         made.extend(published.by_strength(facts, judgments, confidence=confidence))
     made.extend(_rankings(facts, judgments, whole))
+    made.extend(_if_whole(card, _labels(card, facts, judgments, whole)))
     return made
+
+
+def _if_whole(card: Suite, made: Iterable[Estimate]) -> Iterator[Estimate]:
+    """A category's or the suite's number is none where rows are absent from the data, as with the suite's own."""
+    absent = {f"category:{c}": sum(card.missing.get(s, 0) for s in own) for c, own in card.categories.items()}
+    absent["overall"] = sum(card.missing.values())
+    for estimate in made:
+        if lacking := absent.get(estimate.scope):
+            reason, missing = f"{lacking:,} items are absent from the data", estimate.missing + lacking
+            estimate = Estimate(
+                name=estimate.name, scope=estimate.scope, value=None, n=estimate.n, missing=missing, reason=reason
+            )
+        yield estimate
 
 
 Row = tuple[int, tuple[int | None, int | None], int]
@@ -342,6 +356,40 @@ def _rankings(facts: Sequence[Facts], judgments: Mapping[str, Judgment], scope: 
         if binary:
             ceiling = [ranking.pass_at_k(int(g.sum()), len(g), n) for g in grades]
             yield scope.estimate(mean_measure(f"pass@{n}", np.array(ceiling), index, shape="proportion"), missing)
+
+
+def _labels(
+    card: Suite, facts: Sequence[Facts], judgments: Mapping[str, Judgment], whole: Scoped
+) -> Iterator[Estimate]:
+    """Labels of single responses: average precision; F1 and both error rates at the threshold that their names say."""
+    single = [i for i, f in enumerate(facts) if len(f.grades) == 1]
+    given = {i: judgments.get(facts[i].item_id) for i in single}
+    at = _threshold([j for j in given.values() if j is not None and j.scores is not None])
+    for category, subsets in card.categories.items():
+        own = [i for i in single if facts[i].subset in subsets]
+        if not own:
+            continue
+        where, scope = np.array(own, dtype=np.int64), whole._replace(scope=f"category:{category}")
+        scored = [j.scores[0] if (j := given[i]) is not None and j.scores is not None else np.nan for i in own]
+        scores, labels = np.array(scored), np.array([facts[i].grades[0] for i in own], dtype=float)
+        missing = int(np.isnan(scores).sum())
+        yield scope.estimate(binary.average_precision(scores, labels, where, scope.groups[where]), missing)
+        for name in ("f1", "fpr", "fnr"):
+            if at is None:
+                reason = "ratings on a scale of the judge's own state no threshold"
+                yield Estimate(name=name, scope=scope.scope, value=None, n=len(own), missing=missing, reason=reason)
+            else:
+                yield scope.estimate(binary.at_threshold(f"{name}@{at:g}", scores, labels, where), missing)
+
+
+def _threshold(given: Sequence[Judgment]) -> float | None:
+    """Even odds: 0.5 for probabilities, -0.5 for minus probabilities (guards), 0 for the raw outputs of a head; None
+    for ratings beyond 0 and 1."""
+    scores = [j.scores[0] for j in given if j.scores is not None]
+    for at in (0.5, -0.5):
+        if all(min(0.0, 2 * at) <= s <= max(0.0, 2 * at) for s in scores):
+            return at
+    return None if any(b.rating is not None for j in given for b in j.ballots) else 0.0
 
 
 def swap_consistency(facts: Sequence[Facts], judgments: Mapping[str, Judgment]) -> tuple[float | None, int]:

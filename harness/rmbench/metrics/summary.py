@@ -66,7 +66,8 @@ def estimates(
         if scope.pooled and scope.reason is None:
             other = [name for name, part in counted.items() if part.measure.n and not part.credits]
             if other:
-                scope = scope._replace(reason=f"not a mean of item credits: {', '.join(other)}")
+                which = "every subset" if len(other) == len(counted) > 1 else ", ".join(other)
+                scope = scope._replace(reason=f"not a mean of item credits: {which}")
         own = card.categories.get(scope.name.removeprefix("category:"), ())
         parts = [counted[s] for s in scope.weights or own or counted]
         made.append(_combined(scope, parts, groups, confidence))

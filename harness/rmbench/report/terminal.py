@@ -26,18 +26,20 @@ def run_table(
     baselines = dict(list((baselines or {}).items())[:2])
     main = {e.scope: e for e in reversed(estimates)}
     rows = scope_rows(run.suite, estimates)
-    failed = any(main[r[0]].missing or main[r[0]].truncated for r in rows)
+    missing, truncated = (any(getattr(main[r[0]], name) for r in rows) for name in ("missing", "truncated"))
     ties = any(main[r[0]].ties for r in rows)
     table = _table()
-    table.add_column(Text(plain(run.suite.name)), overflow="ellipsis", no_wrap=True, min_width=12, ratio=1)
-    table.add_column("score", justify="right")
-    table.add_column("95% interval")
-    table.add_column("n", justify="right")
+    # Only names may break: a number cut short is another number.
+    table.add_column(Text(plain(run.suite.name)), overflow="fold", min_width=12, ratio=1)
+    table.add_column("score", justify="right", no_wrap=True)
+    table.add_column("95% interval", no_wrap=True)
+    table.add_column("n", justify="right", no_wrap=True)
     counted = any(main[r[0]].wins or main[r[0]].losses or main[r[0]].ties for r in rows)
     if counted:  # a number that is no mean of item credits has no wins
-        table.add_column("W/T/L" if ties else "W/L", justify="right")
-    if failed:
-        table.add_column("miss/trunc", justify="right")
+        table.add_column("W/T/L" if ties else "W/L", justify="right", no_wrap=True)
+    for name, any_of in (("miss", missing), ("trunc", truncated)):
+        if any_of:
+            table.add_column(name, justify="right", no_wrap=True)
     for name in baselines:
         table.add_column(
             Text(plain(name.removeprefix("length:"))), justify="right", style="dim", max_width=8, no_wrap=True
@@ -55,19 +57,42 @@ def run_table(
         ]
         if counted:
             cells.append("/".join(f"{v:g}" for v in record))
-        if failed:
-            cells.append(f"{e.missing}/{e.truncated}")
+        cells += [f"{n:,}" for n, any_of in ((e.missing, missing), (e.truncated, truncated)) if any_of]
         beside = [number(b) for b in by_name(baselines, scope).values()]
         table.add_row(*cells, *beside, style=None if depth else "bold", end_section=False)
-    heading = f"{run.model} on {run.suite.name} v{run.suite.version}, rules {run.suite.rules.name}"
+    version = f"v{run.suite.version}{' (partial)' if run.suite.partial else ''}"
+    heading = f"{run.model} on {run.suite.name} {version}, rules {run.suite.rules.name}"
     lines = [Text(plain(heading), style="bold")]
     notes = [f"{t}: {total.reason}" for t in ("overall", "micro") if (total := main.get(t)) and total.value is None]
-    ceiling = [e for e in estimates if e.name.startswith("human-human") and e.scope.startswith("category:")]
-    notes += [f"{e.scope.partition(':')[2]}, ceiling {e.name}: {number(e)} {interval(e)}" for e in ceiling]
+    if skipped := main["micro"].extra.get("skipped"):
+        notes.append(f"{skipped:,.0f} items left out by the rule for ties")
+    notes += _beside(estimates)
     if run.limit is not None:
         notes.append(f"limited to {run.limit:,} items: not for the leaderboard")
     notes.append(_counts(stored))
     return Group(*lines, table, *(Text(n, style="dim") for n in notes))
+
+
+BESIDE = (
+    "s1", "s2", "human-human-s1", "human-human-s2", "easy", "normal", "hard", "pair-accuracy", "macro-precision",
+    "macro-recall", "macro-f1", "average-precision", "f1", "fpr", "fnr", "both", "consistency",
+)  # fmt: skip
+"""What a suite's paper or the kind of its data asks for beside the suite's own number; estimates.json has them all."""
+
+
+def _beside(estimates: Sequence[Estimate]) -> list[str]:
+    """A line per scope: ``Turn 1: s1 66.0 [61.2, 69.9], s2 84.6 [80.3, 88.1]``."""
+    own = {e.scope: e.name for e in reversed(estimates)}
+    steps = {e.scope for e in estimates if e.scope.startswith("strength:")}
+    found: dict[str, list[str]] = {}
+    for e in estimates:
+        kind, _, rest = e.scope.partition(":")
+        asked = kind == "label" or (kind == "strength" and len(steps) > 1)
+        told = e.name.partition("@")[0] in BESIDE and own[e.scope] != e.name and kind != "area"
+        if asked or (told and (kind == "micro" or e.name not in ("both", "consistency"))):
+            scope = f"{kind} {rest}" if asked else title(e.scope)
+            found.setdefault(scope, []).append(f"{e.name} {number(e)} {interval(e)}".strip())
+    return [f"{plain(scope)}: {', '.join(parts)}" for scope, parts in found.items()]
 
 
 def leaderboard(board: Board) -> Group:
@@ -130,5 +155,5 @@ def _counts(stored: Stored) -> str:
     if run.tokens:
         parts.append(f"{run.tokens + run.generated:,} tokens")
     if run.seconds:
-        parts.append(f"{run.seconds:,.1f} s on {plain(run.device) or 'unknown device'}")
+        parts.append(f"{run.seconds:,.1f} s" + (f" on {plain(run.device)}" if run.device else ""))
     return ", ".join(parts)
