@@ -11,8 +11,9 @@ An item is a question, a turn and an unordered pair of models with every vote of
 compute_agreement.py); in the variant ``majority`` an item's gold is the most frequent vote, shared first places being
 a tie. Table 5 of arXiv:2306.05685 (GPT-4 pairwise against humans, turn 1: 66 % with ties, 85 % without; human-human
 63 % and 81 %) needs: votes flipped to the sorted order of the two models' names; the 687 votes of the authors left
-out (variants ``with-authors``); GPT-4's ``tie (inconsistent)``, its verdict changed with the order, counted as a tie
-and not dropped. Counts were checked on a copy of the published labels; texts come from FastChat's answer files.
+out (variant ``with-authors``); GPT-4's ``tie (inconsistent)``, its verdict changed with the order, counted as a tie
+and not dropped. ``rmbench import gpt4_pair.jsonl.gz --from mt-bench --suite mt-bench`` replays GPT-4's verdicts, which
+``fetch`` brings too. Counts were checked on a copy of the published labels; texts come from FastChat's answer files.
 """
 
 from collections import Counter
@@ -20,7 +21,7 @@ from collections.abc import Iterator, Sequence
 
 from msgspec.structs import replace
 
-from rmbench.core import Ballot, Item, Judgment, Message, Rules, Suite
+from rmbench.core import Item, Message, Rules, Suite
 from rmbench.suites import Data, Row, messages
 
 _AREAS = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
@@ -96,19 +97,6 @@ def items(data: Data) -> Iterator[Item]:
         data.note(f"{equal} items have two equal answers; kept, since the published rule counts every vote")
 
 
-def recorded(data: Data) -> Iterator[Judgment]:
-    """GPT-4's published verdicts (``gpt4_pair``) as a judge's two ballots, which disagree where its verdict did."""
-    for row in data.rows("gpt4_pair"):
-        key, vote, _ = _key(row)
-        picks = (0, 1) if row["winner"] == "tie (inconsistent)" else (vote, vote)
-        ballots = tuple(
-            Ballot(shown=shown, picked=pick if pick >= 0 else None, tie=pick < 0, judge="gpt-4")
-            for shown, pick in zip(((0, 1), (1, 0)), picks, strict=True)
-        )
-        share = [sum((p == r) + 0.5 * (p < 0) for p in picks) / 2 for r in (0, 1)]
-        yield Judgment(item_id=_id(key), scores=(share[0], share[1]), ballots=ballots)
-
-
 def _key(row: Row) -> tuple[tuple[int, int, str, str], int, bool]:
     """Question, turn and the models in sorted order; the vote in that order; whether the row had the other order."""
     a, b, winner = row.text("model_a"), row.text("model_b"), row.text("winner")
@@ -120,10 +108,6 @@ def _key(row: Row) -> tuple[tuple[int, int, str, str], int, bool]:
     flipped = a > b
     vote = -1 if winner.startswith("tie") else int((winner == "model_b") != flipped)
     return (question, turn, min(a, b), max(a, b)), vote, flipped
-
-
-def _id(key: tuple[int, int, str, str]) -> str:
-    return f"{key[0]}-{key[1]}-{key[2]}-{key[3]}"
 
 
 def _item(
@@ -140,7 +124,7 @@ def _item(
     counts = Counter(vote for _, vote in votes).most_common()
     top = -1 if len(counts) > 1 and counts[0][1] == counts[1][1] else counts[0][0]
     return Item(
-        id=_id(key),
+        id=f"{question}-{turn}-{a}-{b}",
         subset=f"{_AREAS[(question - 81) // 10]}-{turn}",
         prompt=first[:1],
         turns=(first[1:last], second[1:last]) if turn == 2 else (),

@@ -7,8 +7,9 @@ One record (shortened, invented text); a Ties id is ``ref:7`` (one right answer)
      "additional_metadata": {"category": null}}
 
 The schema, the counts (issue 268 of allenai/reward-bench) and the Ties formula were read in that repository; the rows
-could not be reached. The original's Ties score can reach 1.01; it is capped at 1 here.
-A judge rates every answer (``--mode pointwise``) or picks the best of four (``--mode n-way``); Ties needs ratings.
+could not be reached, the revision is the one that public scripts pin. The original's Ties score can reach 1.01; it is
+capped at 1 here. A judge rates every answer (``--mode pointwise``) or picks the best of four (``--mode n-way``); Ties
+needs ratings.
 """
 
 from collections.abc import Iterator

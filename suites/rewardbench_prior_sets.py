@@ -7,7 +7,7 @@ One record of the split ``anthropic_helpful`` (shortened, invented text)::
 The column names and that ``prompt`` is a list of messages were read in two public scripts that use the set; the counts
 in the tests of allenai/reward-bench (the name there is allenai/pref-test-sets); the rows could not be reached. The
 older overall of RewardBench takes this suite's overall as a fifth category at half weight:
-``(Chat + Chat Hard + Safety + Reasoning + 0.5 * Prior Sets) / 4.5``, see ``rmbench.metrics.published.older_overall``.
+``(Chat + Chat Hard + Safety + Reasoning + 0.5 * Prior Sets) / 4.5``, the variant ``rewardbench:with-prior-sets``.
 """
 
 from collections.abc import Iterator

@@ -272,16 +272,6 @@ def label_auc(facts: Sequence[Facts], judgments: Mapping[str, Judgment], *, conf
     return made
 
 
-# RewardBench before Prior Sets went away
-
-
-def older_overall(categories: Mapping[str, float], prior_sets: float | None) -> float:
-    """RewardBench's overall with Prior Sets at half weight: (sum of four categories + 0.5 prior) / 4.5; without prior
-    sets the plain mean (allenai/reward-bench, analysis/; it gives 75.4 for Llama-3-70B in arXiv:2408.02666)."""
-    total = sum(categories.values())
-    return total / len(categories) if prior_sets is None else (total + 0.5 * prior_sets) / (len(categories) + 0.5)
-
-
 def _by_subset(facts: Sequence[Facts]) -> dict[str, Ints]:
     found: dict[str, list[int]] = {}
     for i, f in enumerate(facts):
