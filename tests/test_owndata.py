@@ -145,7 +145,10 @@ DIALOGUE = "\n\nHuman: Hi\n\nAssistant: Hello\n\nHuman: More\n\nAssistant: "
         {"prompt": DIALOGUE.removesuffix("\n\nAssistant: "), "chosen": "yes", "rejected": "no"},
         {
             "chosen": [{"from": m["role"], "value": m["content"]} for m in talk("Hi", "Hello", "More", "yes")],
-            "rejected": talk("Hi", "Hello", "More", "no"),
+            "rejected": [
+                {"from": {"user": "human", "assistant": "gpt"}[m["role"]], "value": m["content"]}
+                for m in talk("Hi", "Hello", "More", "no")
+            ],
         },
     ],
 )
@@ -178,7 +181,7 @@ def test_a_system_message_goes_first(of: Load) -> None:
         ({"chosen": [talk("", "a")[1]], "rejected": [talk("", "b")[1]]}, "no turn before the answer"),
         ({"prompt": "Ho", "chosen": talk("Hi", "a"), "rejected": talk("Hi", "b")}, "does not begin with the prompt"),
         ({"prompt": talk("Hi", "a"), "chosen": "x", "rejected": "y"}, "ends with an assistant turn"),
-        (PAIR | {"chosen": None}, "no 'chosen'|'chosen' is None"),
+        (PAIR | {"chosen": None}, "no 'chosen'; the columns are"),
         (PAIR | {"chosen": " "}, "'chosen' is empty"),
         (PAIR | {"chosen": True}, "'chosen' is True"),
         (PAIR | {"prompt": ""}, "'prompt' is empty"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,14 @@ Write = Callable[..., Path]
 
 def row(n: int, subset: str = "hep-go", **more: Any) -> dict[str, Any]:
     return {"prompt": f"p{n}", "chosen": f"c{n}", "rejected": f"r{n}", "subset": subset, "id": n, **more}
+
+
+def test_hub_revisions_are_whole_commits() -> None:
+    """A short or mistyped revision is found only where there is a network."""
+    pinned = {name: source for name in suites.names() if "@" in (source := suites.card(name).source)}
+    assert {"rewardbench", "rewardbench2", "mt-bench", "helpsteer2", "helpsteer2-preference", "hh-rlhf"} <= set(pinned)
+    for source in pinned.values():
+        assert re.fullmatch(r"hf:[^@]+@[0-9a-f]{40}", source), source
 
 
 def test_every_shipped_suite_has_a_card() -> None:
@@ -97,6 +106,17 @@ def test_a_hub_data_set_is_read_by_datasets(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(Path(__file__).parent)  # nothing of the hub's layout here: only what was fetched
     again = suites.load("rewardbench")
     assert again.content_hash() == suite.content_hash()
+    # The folder can be carried to another machine; a file that changed on the way is refused.
+    moved = (tmp_path / "cache").rename(tmp_path / "elsewhere")
+    monkeypatch.setenv("RMBENCH_CACHE", str(moved))
+    assert suites.load("rewardbench").content_hash() == suite.content_hash()
+    (file,) = moved.rglob("rows.jsonl.gz")
+    assert json.loads((file.parent / "SHA256.json").read_text()) == {file.name: next(iter(fetched.values()))}
+    file.write_bytes(gzip.compress(gzip.decompress(file.read_bytes()).replace(b"c7", b"c8", 1)))
+    with pytest.raises(
+        BadData, match=r"rows\.jsonl\.gz is not as it was fetched .*; run rmbench fetch rewardbench again"
+    ):
+        suites.load("rewardbench")
 
 
 def test_a_hub_folder_that_is_no_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +165,7 @@ def test_without_rows_the_next_step_is_named(monkeypatch: pytest.MonkeyPatch, tm
         ({"rejected": True}, r":3: 'rejected' is True, a bool"),
         ({"rejected": ["a"]}, r":3: 'rejected' is \['a'\], a list"),
         ({"prompt": ""}, r":3: 'prompt' is empty"),
-        ({"prompt": None}, r":3: 'prompt' is None"),
+        ({"prompt": None}, r":3: no 'prompt'; the columns are"),
         ({"prompt": [{"role": "robot", "content": "x"}]}, r":3: 'prompt' is no conversation"),
         ({"id": 1}, r":3: duplicate id 'hep-go/1', first at .*:2"),
         ({"subset": "hep-goo"}, r"unknown subset .*'hep-goo'; did you mean hep-go"),
@@ -182,6 +202,13 @@ def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(BadData, match="cannot be read"):
         list(rows.read(tmp_path / "a.parquet"))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path: Path, name: str) -> None:
+    text = "prompt,chosen\np,c\n" if name == "a.csv" else '{"prompt": "p", "chosen": "c"}\n'
+    (tmp_path / name).write_text(text, encoding="utf-8-sig")
+    assert [dict(r) for r in rows.read(tmp_path / name)] == [{"prompt": "p", "chosen": "c"}]
 
 
 def test_too_many_rows_are_refused(write_rows: Write) -> None:

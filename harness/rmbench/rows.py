@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import os
@@ -28,10 +29,14 @@ class Row(dict[str, Any]):
         """The error to raise about this row."""
         return BadData(f"{self.where}: {message}")
 
+    def absent(self, key: str) -> BadData:
+        """The error to raise where a column is missing or null."""
+        return self.fail(f"no {key!r}; the columns are {', '.join(map(repr, self))}")
+
     def text(self, key: str, *, empty: bool = False) -> str:
         """The string in a column. BadData where it is missing, no string, or (unless ``empty``) blank."""
         if key not in self or self[key] is None:
-            raise self.fail(f"no {key!r}; the columns are {', '.join(map(repr, self))}")
+            raise self.absent(key)
         value = self[key]
         if not isinstance(value, str):
             raise self.fail(f"{key!r} is {value!r}, a {type(value).__name__}; it must be a string")
@@ -64,7 +69,7 @@ def read(path: Path) -> Iterator[Row]:
                 raise BadData(f"{path}: a .json file must hold a list of records, not a {type(listed).__name__}")
             yield from (_row(record, f"{path}[{i}]") for i, record in enumerate(listed))
         elif name.endswith(".csv"):
-            with path.open(encoding="utf-8", newline="") as opened:
+            with path.open(encoding="utf-8-sig", newline="") as opened:  # spreadsheets begin with a byte order mark
                 reader = csv.DictReader(opened, strict=True)
                 for record in reader:
                     if None in record or None in record.values():
@@ -85,7 +90,7 @@ def _jsonl(path: Path) -> Iterator[Row]:
         for number, line in enumerate(opened, 1):
             if line.strip():
                 try:
-                    record = msgspec.json.decode(line)
+                    record = msgspec.json.decode(line.removeprefix(codecs.BOM_UTF8) if number == 1 else line)
                 except (msgspec.DecodeError, RecursionError) as error:
                     raise BadData(f"{path}:{number}: not JSON ({error})") from error
                 except UnicodeDecodeError as error:
@@ -152,9 +157,14 @@ def read_hub(source: str) -> Iterator[Row]:
 
 # Conversations
 
+_SHAREGPT = {"human": "user", "gpt": "assistant"}
+"""Speakers of ``{from, value}`` messages."""
+
 
 def messages(value: Any, row: Row, key: str = "prompt") -> tuple[Message, ...]:
     """A conversation from a string, a list of ``{role, content}``, or a ``\\n\\nHuman:`` dialogue."""
+    if value is None:
+        raise row.absent(key)
     if isinstance(value, str):
         if value.lstrip().startswith("Human:"):
             return dialogue(value, row)
@@ -164,8 +174,9 @@ def messages(value: Any, row: Row, key: str = "prompt") -> tuple[Message, ...]:
     if not isinstance(value, Sequence) or not value:
         raise row.fail(f"{key!r} is {value!r}; it must be a string or a list of messages")
     try:
+        turns = [(m.get("role", m.get("from")), m.get("content", m.get("value"))) for m in value]
         return msgspec.convert(
-            [{"role": m.get("role", m.get("from")), "content": m.get("content", m.get("value"))} for m in value],
+            [{"role": _SHAREGPT.get(str(role), role), "content": content} for role, content in turns],
             tuple[Message, ...],
         )
     except (msgspec.ValidationError, AttributeError) as error:

@@ -14,6 +14,7 @@ import json
 import math
 import os
 import random
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -84,8 +85,9 @@ class Data:
                     return found, source
         if self._folder is not None:
             raise BadData(f"--data {self._folder} holds nothing for {self.suite.name}; looked for {', '.join(globs)}")
-        fetched = _fetched(self.suite) / f"{name or 'rows'}.jsonl.gz"
+        fetched = _fetched(self.suite, name)
         if fetched.is_file():
+            _check_fetched(fetched, self.suite)
             return [fetched], source
         if not source.startswith("hf:"):
             raise BadData(
@@ -219,9 +221,25 @@ def limited(suite: Suite, n: int, seed: int) -> tuple[Item, ...]:
 # Bringing data here
 
 
-def _fetched(suite: Suite) -> Path:
+_HASHES = "SHA256.json"
+
+
+def _fetched(suite: Suite, key: str | None) -> Path:
     root = Path(os.environ.get("RMBENCH_CACHE") or Path.home() / ".cache" / "rmbench")
-    return root / "data" / f"{suite.name.partition(':')[0]}-v{suite.version}"
+    folder = root / "data" / f"{suite.name.partition(':')[0]}-v{suite.version}"
+    return folder / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', key or 'rows')}.jsonl.gz"
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    try:
+        return msgspec.json.decode((folder / _HASHES).read_bytes(), type=dict[str, str])
+    except (OSError, msgspec.DecodeError):
+        return {}
+
+
+def _check_fetched(file: Path, suite: Suite) -> None:
+    if hashlib.sha256(file.read_bytes()).hexdigest() != _hashes(file.parent).get(file.name):
+        raise BadData(f"{file} is not as it was fetched (SHA-256); run rmbench fetch {suite.name} again")
 
 
 def fetch(ref: str) -> dict[str, str]:
@@ -235,20 +253,20 @@ def fetch(ref: str) -> dict[str, str]:
     if not suite.source.startswith("hf:"):
         raise BadData(f"{suite.name} is not on the hub: bring the files of {suite.source} here by hand (--data)")
     keys: list[str | None] = [g.partition("=")[0] for g in suite.files if "=" in g] or [None]
-    folder = _fetched(suite)
     hashes = {}
     for key in dict.fromkeys(keys):
         found = rows.read_hub(suite.source.replace("{key}", key or ""))
         # Rows are gathered before the file is opened, so that a broken download leaves no file behind.
         data = b"".join(msgspec.json.encode(dict(row)) + b"\n" for row in found)
-        file = folder / f"{key or 'rows'}.jsonl.gz"
+        file = _fetched(suite, key)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            file.parent.mkdir(parents=True, exist_ok=True)
             beside = file.with_name(f".{file.name}.tmp")
             beside.write_bytes(gzip.compress(data, mtime=0))
             beside.replace(file)
             hashes[str(file)] = hashlib.sha256(file.read_bytes()).hexdigest()
-            (folder / "SHA256.json").write_text(json.dumps(hashes, indent=1))
+            known = _hashes(file.parent) | {file.name: hashes[str(file)]}
+            (file.parent / _HASHES).write_text(json.dumps(known, indent=1))
         except OSError as error:
             raise StoreError(f"cannot write {file}: {error.strerror or error}; set RMBENCH_CACHE elsewhere") from error
     return hashes
