@@ -166,6 +166,7 @@ def test_show_says_what_is_in_a_suite(cli: Cli, real_data: Path) -> None:
     said = " ".join(result.stdout.split())
     for part in ("ODC-BY", "rewardbench-2024-09", "math-prm 447 984", "100 absent", "Hash", "Example llmbar", "arXiv"):
         assert part in said, part
+    assert "rewardbench:with-prior-sets" in said
     without = cli("show", "rewardbench")
     assert without.exit_code == 0
     assert "No rows at hand" in without.stdout
@@ -177,8 +178,11 @@ def test_show_says_what_is_in_a_suite(cli: Cli, real_data: Path) -> None:
 def test_list_and_schema(cli: Cli, tmp_path: Path) -> None:
     cli("eval", "--model", "oracle", "--suite", "starter", "--out", tmp_path)
     said = cli("list", "--results", tmp_path).stdout
-    for part in ("rewardbench", "oracle", "scalar", "length:longest", "complete"):
+    for part in ("rewardbench", "oracle", "scalar", "length:longest", "complete", "name:variant"):
         assert part in said
+    listed = {s["name"]: s for s in json.loads(cli("list", "suites", "--json").stdout)["suites"]}
+    assert listed["rewardbench"]["items"] == 2985
+    assert listed["hh-rlhf"]["items"] is None  # three of its four sets have no published count
     assert json.loads(cli("list", "runs", "--results", tmp_path, "--json").stdout)["runs"][0]["model"] == "oracle"
     schema = json.loads(cli("schema").stdout)
     run = store.read_run(store.find(tmp_path)[0])

@@ -45,16 +45,14 @@ def test_the_wheel_works_from_an_empty_directory(tmp_path: Path) -> None:
     empty.mkdir()
 
     def call(*args: str) -> str:
-        done = subprocess.run([str(python), "-m", "rmbench", *args], cwd=empty, capture_output=True, text=True)
+        # -I: the wheel must be found without a PYTHONPATH or the current folder.
+        done = subprocess.run([str(python), "-I", *args], cwd=empty, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    where = subprocess.run(
-        [str(python), "-c", "import rmbench; print(rmbench.__file__)"], cwd=empty, capture_output=True, text=True
-    )
-    assert str(site) in where.stdout
-    assert "rewardbench" in call("list")
-    assert "100.0" in call("eval", "--model", "oracle", "--suite", "starter")
+    assert str(site) in call("-c", "import rmbench; print(rmbench.__file__)")
+    assert "rewardbench" in call("-m", "rmbench", "list")
+    assert "100.0" in call("-m", "rmbench", "eval", "--model", "oracle", "--suite", "starter")
     assert (empty / "results").is_dir()
 
 

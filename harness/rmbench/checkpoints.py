@@ -101,7 +101,7 @@ def read(ref: str, *, revision: str | None = None, trust_remote_code: bool = Fal
                 f"model {ref!r} has pickled weights only ({pickled[0]}), which can run code when loaded; "
                 "convert it to safetensors (save_pretrained writes them) and give that folder"
             )
-        raise BadModel(f"model {ref!r} has no *.safetensors weights")
+        raise BadModel(f"model {ref!r} has no *.safetensors weights; save it with save_pretrained")
     return Checkpoint(ref=ref, folder=folder, config=config, revision=revision)
 
 

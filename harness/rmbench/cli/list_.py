@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rmbench.cli.common import console, echo_json, json_option
+
+if TYPE_CHECKING:
+    from rmbench.core import Suite
 
 
 @click.command("list")
@@ -27,7 +30,7 @@ def command(what: str | None, results: Path | None, as_json: bool) -> None:
         found["suites"] = [
             {
                 "name": card.name,
-                "items": sum(card.counts.values()) or None,
+                "items": _items(card),
                 "categories": len(card.categories),
                 "variants": suites.variants(name),
                 "licence": card.licence,
@@ -71,4 +74,12 @@ def command(what: str | None, results: Path | None, as_json: bool) -> None:
         out.print(
             table if table.columns else ("  " + "  ".join(map(str, rows)) if rows else "  none yet"), markup=False
         )
+        if any(isinstance(row, dict) and row.get("variants") for row in rows):
+            out.print("Some have variants, asked for as name:variant; rmbench show NAME lists them.", style="dim")
         out.print()
+
+
+def _items(card: Suite) -> int | None:
+    """How many items the suite has; None where some of its subsets have no published count."""
+    subsets = [s for own in card.categories.values() for s in own]
+    return sum(card.counts.values()) if all(s in card.counts for s in subsets) else None

@@ -55,7 +55,8 @@ def command(
                 {"suite": loaded.card(), "hash": loaded.content_hash() if loaded.items else None, "item": example}
             )
         else:
-            _show(loaded, example, problem)
+            name = loaded.name.partition(":")[0]
+            _show(loaded, example, problem, suites.variants(name) if name in suites.names() else [])
         return
     opened = adapters.open(model, Options(**{k: v for k, v in model_options.items() if k in NAMES}))
     preview = getattr(opened, "preview", None)
@@ -72,7 +73,7 @@ def command(
         out.print(f"{len(part['tokens']):,} tokens: {part['tokens']}" if part.get("tokens") else "", style="dim")
 
 
-def _show(suite: Any, example: Any, problem: str | None) -> None:
+def _show(suite: Any, example: Any, problem: str | None, variants: list[str]) -> None:
     from collections import Counter
 
     from rich.table import Table
@@ -85,6 +86,9 @@ def _show(suite: Any, example: Any, problem: str | None) -> None:
     out.print(f"\nLicence   {suite.licence}", markup=False)
     out.print(f"Source    {suite.source}", markup=False)
     out.print(f"Citation  {suite.citation}", markup=False)
+    if variants:
+        base = suite.name.partition(":")[0]
+        out.print(f"Variants  {', '.join(f'{base}:{v}' for v in variants)}", markup=False)
     if suite.items:
         out.print(f"Hash      {suite.content_hash()}", markup=False)
     out.print(f"\nHow the number is made (rules {rules.name})", style="bold", markup=False)
