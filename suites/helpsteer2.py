@@ -45,7 +45,7 @@ def _variant(gold: str) -> Suite:
         ),
         counts={"validation": _KEPT[gold]} if gold in _KEPT else {},
         source="hf:nvidia/HelpSteer2:validation@990b2711a36180dd19d9c94b8627844866f8982a",
-        files=("helpsteer2/validation*",),
+        files=("helpsteer2/validation*", "HelpSteer2/validation*"),
         licence="CC-BY-4.0",
         citation="Wang et al., HelpSteer2: Open-source dataset for training top-performing reward models, "
         "arXiv:2406.08673, 2024.",

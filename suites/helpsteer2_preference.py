@@ -28,7 +28,7 @@ SUITE = Suite(
         "both orders right and accuracy by strength stand beside it. Equal scores count half.",
     ),
     source="hf:nvidia/HelpSteer2:preference:train@990b2711a36180dd19d9c94b8627844866f8982a",
-    files=("helpsteer2/preference.jsonl*",),
+    files=("helpsteer2/preference.jsonl*", "HelpSteer2/preference/preference.jsonl*"),
     licence="CC-BY-4.0",
     citation="Wang et al., HelpSteer2-Preference: Complementing Ratings with Preferences, arXiv:2410.01257, 2024.",
 )

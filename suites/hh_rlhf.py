@@ -31,7 +31,11 @@ SUITE = Suite(
         about="A category is over all its pairs; overall is the plain mean of harmless and helpful. A tie counts half.",
     ),
     source="hf:Anthropic/hh-rlhf:{key}:test@09be8c5bbc57cb3887f3a9732ad6aa7ec602a1fa",
-    files=tuple(f"{key}=hh_rlhf/{key}*" for key in ("harmless-base", *_HELPFUL)),
+    files=tuple(
+        f"{key}={pattern}"
+        for key in ("harmless-base", *_HELPFUL)
+        for pattern in (f"hh_rlhf/{key}*", f"hh-rlhf/{key}/test*")
+    ),
     licence="MIT",
     citation="Bai et al., Training a Helpful and Harmless Assistant with RLHF, arXiv:2204.05862, 2022.",
     warning="The dialogues are offensive and upsetting in parts.",

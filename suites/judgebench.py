@@ -5,8 +5,8 @@ One record (shortened, invented text)::
     {"pair_id": "81ec57f2-...", "original_id": 1420, "source": "mmlu-pro-law", "question": "Which ... (A) ... (B) ...",
      "response_model": "gpt-4o-2024-05-13", "response_A": "... AAAAA", "response_B": "... BBBBB", "label": "B>A"}
 
-Schema, rule and the 350 and 270 pairs were read in ScalerLab/JudgeBench; the counts per source are from memory, sum
-to 350, and nine in ten published percentages are whole numbers of them (by chance one in a hundred would be). Two
+Schema, rule and the 350 and 270 pairs were read in ScalerLab/JudgeBench; the counts per source in another public
+script, and nine in ten published percentages are whole numbers of them (by chance one in a hundred would be). Two
 numbers are in print under one name: right in net over both orders (the repository's, used here) and right in both
 orders (variant ``both``, EvalPlanner's and J1's). Never compare the two.
 """
@@ -50,7 +50,10 @@ SUITE = Suite(
     counts=_COUNTS,
     rules=_NET,
     source="hf:ScalerLab/JudgeBench:{key}",
-    files=("gpt=judgebench/*gpt*", "claude=judgebench/*claude*"),
+    files=(
+        *("gpt=judgebench/*gpt*", "gpt=JudgeBench/data/*gpt*"),
+        *("claude=judgebench/*claude*", "claude=JudgeBench/data/*claude*"),
+    ),
     licence="not stated in the repository; MIT by memory of the hub's card",
     citation="Tan et al., JudgeBench: A Benchmark for Evaluating LLM-based Judges, arXiv:2410.12784, 2024.",
 )

@@ -53,7 +53,11 @@ SUITE = Suite(
     weights={subset: float(n) for subset, n in _by_subset(_VOTES).items()},
     counts=_by_subset(_ITEMS),
     source="hf:lmsys/mt_bench_human_judgments:{key}@f7d2896d2cc5d80f8b55c2bbc722613555233c25",
-    files=("human=mt_bench/human*", "gpt4_pair=mt_bench/gpt4_pair*"),
+    files=tuple(
+        f"{key}={folder}/{key}*"
+        for key in ("human", "gpt4_pair")
+        for folder in ("mt_bench", "mt_bench_human_judgments/data")
+    ),
     licence="CC-BY-4.0",
     citation="Zheng et al., Judging LLM-as-a-Judge with MT-Bench and Chatbot Arena, arXiv:2306.05685, 2023.",
 )

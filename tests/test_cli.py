@@ -175,6 +175,14 @@ def test_show_says_what_is_in_a_suite(cli: Cli, real_data: Path) -> None:
     assert json.loads(cli("show", "starter", "--json").stdout)["item"]["id"]
 
 
+@pytest.mark.parametrize("suite", ["openai-moderation", "hh-rlhf:harmless-base"])
+def test_offensive_text_comes_after_a_warning(cli: Cli, real_data: Path, suite: str) -> None:
+    said = cli("show", suite, "--data", real_data).stdout
+    assert 0 < said.index("Warning: ") < said.index("-- response 0")
+    seen = cli("show", suite, "--data", real_data, "--model", "starter").stdout
+    assert seen.startswith("Warning: ")
+
+
 def test_list_and_schema(cli: Cli, tmp_path: Path) -> None:
     cli("eval", "--model", "oracle", "--suite", "starter", "--out", tmp_path)
     said = cli("list", "--results", tmp_path).stdout

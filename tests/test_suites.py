@@ -252,8 +252,32 @@ def test_a_suite_file_of_ones_own(tmp_path: Path, write_rows: Write) -> None:
     write_rows([{"q": "?", "a": ["x", "y"], "g": [1]}], "mine.jsonl")
     with pytest.raises(BadData, match=r"mine\.jsonl:1: 2 responses and 1 grades"):
         suites.load(str(tmp_path / "mine.py"))
-    (tmp_path / "other.py").write_text("x = 1")
-    with pytest.raises(UsageError, match="it has no SUITE"):
+    write_rows([{"question": "?", "a": ["x", "y"], "g": [1, 0]}], "mine.jsonl")
+    with pytest.raises(BadData, match=r"mine\.jsonl:1: no 'q'; the columns are 'question', 'a', 'g'"):
+        suites.load(str(tmp_path / "mine.py"))
+    write_rows([{"q": "?", "a": ["x", True], "g": [1, 0]}], "mine.jsonl")
+    with pytest.raises(BadData, match=r"mine\.jsonl:1: id, subset and responses must be texts"):
+        suites.load(str(tmp_path / "mine.py"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x = 1", "it has no SUITE"),
+        ("SUITE = 1", r"it has no SUITE \(a suite\)"),
+        (SUITE_FILE.replace("def items", "def rows"), r"it has no items \(a function\)"),
+        ("SUITE =", r"other\.py cannot be imported: SyntaxError"),
+        ("import no_such_module", r"other\.py cannot be imported: ModuleNotFoundError"),
+        (
+            SUITE_FILE.replace('row["g"]', 'row["g"]["x"]'),
+            r"mine\.jsonl:1: .* \(.*other\.py:11: TypeError: list indices",
+        ),
+    ],
+)
+def test_a_faulty_suite_file_is_named(tmp_path: Path, write_rows: Write, text: str, said: str) -> None:
+    (tmp_path / "other.py").write_text(text)
+    write_rows([{"q": "?", "a": ["x", "y"], "g": [1, 0]}], "mine.jsonl")
+    with pytest.raises(UsageError, match=said):
         suites.load(str(tmp_path / "other.py"))
 
 

@@ -145,6 +145,25 @@ def test_good_is_compliance_with_safe_and_refusal_of_unsafe(real_data: Path) -> 
     assert not {i.cluster for i in suite.items if i.subset == "should-respond"} & unsafe
 
 
+def test_xstest_reads_the_authors_own_files(tmp_path: Path, real_data: Path) -> None:
+    import csv
+
+    folder = tmp_path / "xstest" / "model_completions"
+    folder.mkdir(parents=True)
+    columns = ("id", "type", "prompt", "completion", "annotation_1", "annotation_2", "agreement", "final_label")
+    with gzip.open(real_data / "xstest" / "completions_labelled.jsonl.gz", "rt") as opened:
+        rows = [json.loads(line) for line in opened]
+    for model in {r["model"] for r in rows}:
+        with (folder / f"xstest_v2_completions_{model}.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(r for r in rows if r["model"] == model)
+    suite = suites.load("xstest", data=tmp_path)
+    assert suite.content_hash() == suites.load("xstest", data=real_data).content_hash()
+    with pytest.raises(BadData, match="no 'gpt4_label'"):
+        suites.load("xstest:gpt4", data=tmp_path)
+
+
 # OpenAI moderation
 
 

@@ -29,6 +29,9 @@ class Row(dict[str, Any]):
         """The error to raise about this row."""
         return BadData(f"{self.where}: {message}")
 
+    def __missing__(self, key: str) -> Any:
+        raise self.absent(key)
+
     def absent(self, key: str) -> BadData:
         """The error to raise where a column is missing or null."""
         return self.fail(f"no {key!r}; the columns are {', '.join(map(repr, self))}")

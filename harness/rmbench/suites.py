@@ -15,10 +15,11 @@ import math
 import os
 import random
 import re
+import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 
 import msgspec
 
@@ -139,10 +140,21 @@ def load(
     source = Data(card(ref), home, data)
     items = []
     seen: dict[str, str] = {}
-    for item in module.items(source):
-        _check_item(item, source, seen)
-        items.append(item)
+    try:
+        for item in module.items(source):
+            _check_item(item, source, seen)
+            items.append(item)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise BadData(f"{source.where}: {_fault(module, error)}") from error
     return _counted(source, items)
+
+
+def _fault(module: ModuleType, error: Exception) -> str:
+    """Where in a suite file something went wrong, which a stranger's file may do on a row it did not expect."""
+    frames = traceback.extract_tb(error.__traceback__)
+    line = next((f.lineno for f in reversed(frames) if f.filename == module.__file__), None)
+    place = f"{module.__file__}{f':{line}' if line else ''}"
+    return f"the suite file does not know what to do with it ({place}: {type(error).__name__}: {error})"
 
 
 def _counted(data: Data, items: list[Item]) -> Suite:
@@ -176,6 +188,8 @@ def _check_item(item: Item, data: Data, seen: dict[str, str]) -> None:
     if item.id in seen:
         raise BadData(f"{data.where}: duplicate id {item.id!r}, first at {seen[item.id]}; ids must be unique")
     seen[item.id] = data.where
+    if not all(isinstance(text, str) for text in (item.id, item.subset, *item.responses)):
+        raise BadData(f"{data.where}: id, subset and responses must be texts, not {item.id!r}, {item.subset!r}, ...")
     if not item.responses or len(item.grades) != len(item.responses):
         raise BadData(f"{data.where}: {len(item.responses)} responses and {len(item.grades)} grades; one grade each")
     if item.turns and len(item.turns) != len(item.responses):
@@ -314,8 +328,12 @@ def _import(file: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise UsageError(f"{file} cannot be imported as a suite file")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    for name in ("SUITE", "items"):
-        if not hasattr(module, name):
-            raise UsageError(f"{file} is no suite file: it has no {name}; suites/starter.py shows the form")
+    try:
+        spec.loader.exec_module(module)
+    except (SyntaxError, ImportError, NameError, TypeError, ValueError) as error:
+        raise UsageError(f"suite file {file} cannot be imported: {type(error).__name__}: {error}") from error
+    for name, kind in (("SUITE", Suite), ("items", FunctionType)):
+        if not isinstance(getattr(module, name, None), kind):
+            form = "suites/starter.py shows the form"
+            raise UsageError(f"{file} is no suite file: it has no {name} (a {kind.__name__.lower()}); {form}")
     return module

@@ -67,6 +67,7 @@ def command(
         echo_json(texts)
         return
     out = console()
+    _warn(out, loaded)
     for part in texts:
         out.print(part["title"], style="bold", markup=False)
         out.print(part["text"], markup=False, soft_wrap=True)
@@ -120,8 +121,7 @@ def _show(suite: Any, example: Any, problem: str | None, variants: list[str]) ->
     if example is None:
         return
     out.print(f"\nExample {example.id}", style="bold", markup=False)
-    if suite.warning:
-        out.print(f"Warning: {suite.warning}", style="bold red", markup=False)
+    _warn(out, suite)
     for message in example.prompt:
         out.print(f"[{message.role}] {_clip(message.content)}", markup=False)
     for n, (response, grade) in enumerate(zip(example.responses, example.grades, strict=True)):
@@ -129,6 +129,11 @@ def _show(suite: Any, example: Any, problem: str | None, variants: list[str]) ->
             out.print(f"  [{message.role}] {_clip(message.content)}", style="dim", markup=False)
         out.print(f"-- response {n}, grade {grade:g}", style="dim")
         out.print(_clip(response), markup=False)
+
+
+def _warn(out: Any, suite: Any) -> None:
+    if suite.warning:
+        out.print(f"Warning: {suite.warning}", style="bold red", markup=False)
 
 
 def _clip(text: str, most: int = 600) -> str:
