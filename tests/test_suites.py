@@ -281,6 +281,28 @@ def test_a_faulty_suite_file_is_named(tmp_path: Path, write_rows: Write, text: s
         suites.load(str(tmp_path / "other.py"))
 
 
+def test_suites_of_other_packages(tmp_path: Path, write_rows: Write, monkeypatch: pytest.MonkeyPatch, cli: Any) -> None:
+    """By entry point, as an installed package brings them; a faulty one hides nothing."""
+    (tmp_path / "acme_suite.py").write_text(SUITE_FILE)
+    write_rows([{"q": "?", "a": ["x", "y"], "g": [1, 0]}], "mine.jsonl")
+    meta = tmp_path / "acme-1.0.dist-info"
+    meta.mkdir()
+    (meta / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
+    (meta / "entry_points.txt").write_text("[rmbench.suites]\nacme = acme_suite\nbroken = acme_nothing\nother = json\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    suites._known.cache_clear()
+    try:
+        assert len(suites.load("acme").items) == 1
+        for name, said in (("broken", "of package acme cannot be imported"), ("other", "is no suite: it has no SUITE")):
+            with pytest.raises(UsageError, match=said):
+                suites.card(name)
+        listed = cli("list", "suites")
+        assert listed.exit_code == 0
+        assert all(name in listed.stdout for name in ("acme", "broken", "rewardbench"))
+    finally:
+        suites._known.cache_clear()
+
+
 def test_limited_is_seeded_stratified_and_nested() -> None:
     suite = suites.load("starter")
     ten, fifty = suites.limited(suite, 10, 0), suites.limited(suite, 50, 0)

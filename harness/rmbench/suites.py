@@ -17,7 +17,7 @@ import random
 import re
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FunctionType, ModuleType
 
@@ -318,7 +318,7 @@ def _module(ref: str) -> tuple[ModuleType, str | None, Path]:
     place = _known()[name]
     if isinstance(place, Path):
         return _import(place), variant or None, place.parent
-    module = place.load()
+    module = _suite_module(place.load, f"suite {name} of package {place.dist.name if place.dist else '?'}")
     return module, variant or None, Path(module.__file__ or ".").parent
 
 
@@ -327,13 +327,22 @@ def _import(file: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"rmbench_suite_{file.stem}", file)
     if spec is None or spec.loader is None:
         raise UsageError(f"{file} cannot be imported as a suite file")
-    module = importlib.util.module_from_spec(spec)
+    module, run = importlib.util.module_from_spec(spec), spec.loader.exec_module
+
+    def load() -> ModuleType:
+        run(module)
+        return module
+
+    return _suite_module(load, f"suite file {file}")
+
+
+def _suite_module(load: Callable[[], ModuleType], what: str) -> ModuleType:
     try:
-        spec.loader.exec_module(module)
-    except (SyntaxError, ImportError, NameError, TypeError, ValueError) as error:
-        raise UsageError(f"suite file {file} cannot be imported: {type(error).__name__}: {error}") from error
+        module = load()
+    except (SyntaxError, ImportError, NameError, AttributeError, TypeError, ValueError) as error:
+        raise UsageError(f"{what} cannot be imported: {type(error).__name__}: {error}") from error
     for name, kind in (("SUITE", Suite), ("items", FunctionType)):
         if not isinstance(getattr(module, name, None), kind):
             form = "suites/starter.py shows the form"
-            raise UsageError(f"{file} is no suite file: it has no {name} (a {kind.__name__.lower()}); {form}")
+            raise UsageError(f"{what} is no suite: it has no {name} (a {kind.__name__.lower()}); {form}")
     return module

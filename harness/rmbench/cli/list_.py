@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rmbench.cli.common import console, echo_json, json_option
+from rmbench.errors import UsageError
 
 if TYPE_CHECKING:
     from rmbench.core import Suite
@@ -27,18 +28,7 @@ def command(what: str | None, results: Path | None, as_json: bool) -> None:
     root = results or store.default_root()
     found: dict[str, Any] = {}
     if what in (None, "suites"):
-        found["suites"] = [
-            {
-                "name": card.name,
-                "items": _items(card),
-                "categories": len(card.categories),
-                "variants": suites.variants(name),
-                "licence": card.licence,
-                "about": card.about,
-            }
-            for name in suites.names()
-            for card in [suites.card(name)]
-        ]
+        found["suites"] = [_suite(name) for name in suites.names()]
     if what in (None, "adapters"):
         found["adapters"] = adapters.names()
     if what in (None, "models"):
@@ -77,6 +67,23 @@ def command(what: str | None, results: Path | None, as_json: bool) -> None:
         if any(isinstance(row, dict) and row.get("variants") for row in rows):
             out.print("Some have variants, asked for as name:variant; rmbench show NAME lists them.", style="dim")
         out.print()
+
+
+def _suite(name: str) -> dict[str, Any]:
+    from rmbench import suites
+
+    try:
+        card = suites.card(name)
+    except UsageError as error:  # another package's faulty suite must not hide the others
+        return {"name": name, "items": None, "categories": 0, "variants": [], "licence": None, "about": str(error)}
+    return {
+        "name": name,
+        "items": _items(card),
+        "categories": len(card.categories),
+        "variants": suites.variants(name),
+        "licence": card.licence,
+        "about": card.about,
+    }
 
 
 def _items(card: Suite) -> int | None:
