@@ -41,6 +41,7 @@ SUITE = Suite(
 
 def items(data: Data) -> Iterator[Item]:
     empty = 0
+    prompts: dict[str, str] = {}
     for row in data.rows():
         responses = (row.get("response1"), row.get("response2"))
         if any(isinstance(r, bool) for r in responses):
@@ -64,7 +65,7 @@ def items(data: Data) -> Iterator[Item]:
             responses=(first, second),
             grades={0: (1.0, 1.0), 1: (1.0, 0.0), 2: (0.0, 1.0)}[gold],
             strength=most / 3,
-            cluster=asked,
+            cluster=prompts.setdefault(asked, f"prompt-{len(prompts)}"),
             meta={"models": row.get("cmp_key"), "votes": votes},
         )
     if empty:

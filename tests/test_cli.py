@@ -160,7 +160,7 @@ def test_too_many_errors_is_exit_3(cli: Cli, tmp_path: Path) -> None:
     assert "is kept in" in result.stderr
 
 
-def test_show_says_what_is_in_a_suite(cli: Cli, real_data: Path) -> None:
+def test_show_says_what_is_in_a_suite(cli: Cli, real_data: Path, tmp_path: Path) -> None:
     result = cli("show", "rewardbench", "--data", real_data)
     assert result.exit_code == 0
     said = " ".join(result.stdout.split())
@@ -172,6 +172,8 @@ def test_show_says_what_is_in_a_suite(cli: Cli, real_data: Path) -> None:
     assert "No rows at hand" in without.stdout
     assert "math-prm" in without.stdout
     assert cli("show", "starter", "--item", "nope").exit_code == 2
+    (tmp_path / "mine.jsonl").write_text('{"prompt": "p", "chosen": "a", "rejected": ""}\n')
+    assert "mine.jsonl:1: 'rejected' is empty" in cli("show", tmp_path / "mine.jsonl").stderr
     assert json.loads(cli("show", "starter", "--json").stdout)["item"]["id"]
 
 

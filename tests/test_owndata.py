@@ -104,6 +104,23 @@ def test_kinds_of_files_give_the_same_items(of: Load, file: str) -> None:
     assert suite.content_hash() == of(*rows).content_hash()
 
 
+@pytest.mark.parametrize("text", ["[1, 2]", "[]", '[{"a": 1}]', '["x"]', "[", "[x] done"])
+def test_a_text_in_brackets_is_a_text(of: Load, text: str) -> None:
+    (item,) = of({"prompt": text, "chosen": text, "rejected": "[2, 1]"}).items
+    assert (item.prompt[0].content, item.responses) == (text, (text, "[2, 1]"))
+    (item,) = of({"prompt": text, "response": text, "label": 1}, {"prompt": "p", "response": "r", "label": 0}).items[:1]
+    assert (item.prompt[0].content, item.responses) == (text, (text,))
+
+
+def test_a_long_answer_in_a_csv(of: Load) -> None:
+    (item,) = of(PAIR | {"chosen": "a" * 300_000}, file="mine.csv").items
+    assert len(item.responses[0]) == 300_000
+
+
+def test_an_empty_id_is_none(of: Load) -> None:
+    assert [i.id for i in of(PAIR | {"id": ""}, PAIR | {"id": None}).items] == ["mine-0", "mine-1"]
+
+
 def test_one_character_changes_the_version(of: Load) -> None:
     assert of(PAIR).version != of(PAIR | {"prompt": "Hi."}).version
 

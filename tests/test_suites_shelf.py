@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from rmbench import suites
@@ -161,6 +162,15 @@ def test_items_are_whole(ref: str, request: pytest.FixtureRequest) -> None:
             assert item.prompt, item.id
             assert item.prompt[-1].role == "user" or item.turns, item.id
         assert set(item.grades) <= {0.0, 1.0}, item.id
+
+
+@pytest.mark.parametrize("ref", [*MADE, *REAL])
+def test_what_a_run_keeps_of_its_items_holds_no_text(ref: str, request: pytest.FixtureRequest) -> None:
+    for item in load(ref, request).items:
+        kept = msgspec.json.encode(Facts.of(item)).decode()
+        assert len(item.cluster or "") < 60, item.id
+        for text in (*item.responses, *(m.content for m in item.prompt)):
+            assert len(text) < 40 or text not in kept, item.id
 
 
 def test_every_suite_is_tried_and_described() -> None:

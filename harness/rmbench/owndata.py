@@ -180,7 +180,7 @@ def to_item(row: Row, read: Recognised, item_id: str) -> Item:
     if "system" in name and row.get(name["system"]):
         prompt = (Message(role="system", content=row.text(name["system"])), *prompt)
     return Item(
-        id=str(row[name["id"]]) if row.get(name.get("id", "")) is not None else item_id,
+        id=str(row[name["id"]]) if row.get(name.get("id", "")) not in (None, "") else item_id,
         subset=_subset(row, name),
         prompt=prompt,
         turns=turns,
@@ -201,7 +201,7 @@ def _subset(row: Row, name: Mapping[str, str]) -> str:
 
 def _prompt(row: Row, read: Recognised) -> tuple[Message, ...]:
     column = read.columns["prompt"]
-    prompt = rows.messages(_decoded(row.get(column)), row, column)
+    prompt = rows.messages(_conversation(row.get(column)), row, column)
     if prompt[-1].role == "assistant":
         raise row.fail(f"{column!r} ends with an assistant turn; a prompt ends with the user's")
     return prompt
@@ -209,7 +209,7 @@ def _prompt(row: Row, read: Recognised) -> tuple[Message, ...]:
 
 def _talk(row: Row, column: str, prompt: tuple[Message, ...]) -> tuple[Message, ...]:
     """The whole conversation of one side: a text after the prompt, an assistant's message, or all of it."""
-    value = _decoded(row.get(column))
+    value = _conversation(row.get(column))
     if isinstance(value, str) and not re.match(r"\s*Human:.*\n\nAssistant:", value, re.DOTALL):
         if not prompt:
             raise row.fail(f"{column!r} is a text and there is no prompt; name its column with --columns prompt=...")
@@ -290,6 +290,14 @@ def _numbers(row: Row, column: str) -> tuple[float, ...]:
     if not isinstance(value, list) or any(isinstance(n, bool) or not isinstance(n, int | float) for n in value):
         raise row.fail(f"{column!r} must be a list of numbers")
     return tuple(float(n) for n in value)
+
+
+def _conversation(value: Any) -> Any:
+    """A text, or the messages that it holds as JSON; a text such as ``[1, 2]`` is an answer like any other."""
+    found = _decoded(value)
+    if isinstance(found, list) and all(isinstance(m, dict) and ("role" in m or "from" in m) for m in found):
+        return found or value
+    return value
 
 
 def _decoded(value: Any) -> Any:

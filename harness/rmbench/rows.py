@@ -72,6 +72,7 @@ def read(path: Path) -> Iterator[Row]:
                 raise BadData(f"{path}: a .json file must hold a list of records, not a {type(listed).__name__}")
             yield from (_row(record, f"{path}[{i}]") for i, record in enumerate(listed))
         elif name.endswith(".csv"):
+            csv.field_size_limit(1 << 30)  # an answer can be longer than the 128 KiB that the reader takes for a fault
             with path.open(encoding="utf-8-sig", newline="") as opened:  # spreadsheets begin with a byte order mark
                 reader = csv.DictReader(opened, strict=True)
                 for record in reader:

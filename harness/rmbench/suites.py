@@ -28,7 +28,7 @@ from rmbench.core import Item, Suite
 from rmbench.errors import BadData, StoreError, UnknownName, UsageError
 from rmbench.rows import Row, dialogue, messages
 
-__all__ = ["Data", "Row", "card", "dialogue", "fetch", "limited", "load", "messages", "names", "variants"]
+__all__ = ["Data", "Row", "card", "dialogue", "fetch", "limited", "load", "messages", "names", "own_data", "variants"]
 
 
 class Data:
@@ -120,6 +120,11 @@ def card(ref: str) -> Suite:
     return msgspec.structs.replace(known[variant], name=f"{base.name}:{variant}")
 
 
+def own_data(ref: str) -> bool:
+    """Whether a reference is a data file or hub dataset by itself, without a suite file."""
+    return ref.startswith("hf:") or ref.endswith(rows.SUFFIXES)
+
+
 def load(
     ref: str,
     *,
@@ -132,7 +137,7 @@ def load(
     ``ref`` is a name, ``name:variant``, a suite file ``path/to/suite.py``, a data file, or ``hf:org/name:split``.
     Rows that are absent make the suite partial (``missing``); rows too many, or of no known subset, raise BadData.
     """
-    if ref.startswith("hf:") or ref.endswith(rows.SUFFIXES):
+    if own_data(ref):
         return _check_own(owndata.load(ref, columns=columns, subset_column=subset_column))
     if columns or subset_column:
         raise UsageError(f"--columns and --subset-column are for your own data, not for suite {ref!r}")

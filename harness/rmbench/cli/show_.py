@@ -40,7 +40,7 @@ def command(
         loaded = suites.load(suite, data=data, columns=parse_columns(columns), subset_column=subset_column)
         problem = None
     except BadData as error:
-        if model or item_id or data:
+        if model or item_id or data or suites.own_data(suite):
             raise
         loaded, problem = suites.card(suite), str(error)  # the card can be shown without any rows
     example = loaded.items[0] if loaded.items else None
