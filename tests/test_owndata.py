@@ -117,6 +117,13 @@ def test_a_long_answer_in_a_csv(of: Load) -> None:
     assert len(item.responses[0]) == 300_000
 
 
+def test_numbers_in_a_csv_may_have_a_point(of: Load) -> None:
+    rows = [{"prompt": f"q{i}", "response": "r", "label": value} for i, value in enumerate(("1.0", "0.0", "1"))]
+    assert [i.grades for i in of(*rows, file="mine.csv").items] == [(1.0,), (0.0,), (1.0,)]
+    vote = {"prompt": "q", "response_a": "a", "response_b": "b", "winner": "2.0"}
+    assert of(vote, file="mine.csv").items[0].grades == (0.0, 1.0)
+
+
 def test_an_empty_id_is_none(of: Load) -> None:
     assert [i.id for i in of(PAIR | {"id": ""}, PAIR | {"id": None}).items] == ["mine-0", "mine-1"]
 
@@ -194,6 +201,7 @@ def test_a_system_message_goes_first(of: Load) -> None:
         ({"chosen": talk("Hi", "a"), "rejected": talk("Ho", "b")}, "differ before the last answer"),
         ({"chosen": talk("Hi", "a"), "rejected": talk("Hi", "b", "More", "c")}, "differ before the last answer"),
         ({"chosen": "a", "rejected": "b"}, "there is no prompt"),
+        (PAIR | {"prompt": ["Hi"]}, "'prompt' holds 'Hi'; a message is"),
         ({"chosen": talk("Hi", "a", "More"), "rejected": talk("Hi", "b")}, "does not end with the assistant"),
         ({"chosen": [talk("", "a")[1]], "rejected": [talk("", "b")[1]]}, "no turn before the answer"),
         ({"prompt": "Ho", "chosen": talk("Hi", "a"), "rejected": talk("Hi", "b")}, "does not begin with the prompt"),

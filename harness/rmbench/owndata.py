@@ -275,7 +275,12 @@ def _are_numbers(table: Sequence[Row], column: str) -> bool:
 
 
 def _plain(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value).strip().lower()
+    """In lower case, and a number as it is shortest: a CSV may hold 1.0 for 1."""
+    text = str(value).strip().lower()
+    try:
+        return f"{float(text):g}"
+    except ValueError:
+        return text
 
 
 def _responses(row: Row, column: str) -> tuple[str, ...]:

@@ -177,13 +177,15 @@ def messages(value: Any, row: Row, key: str = "prompt") -> tuple[Message, ...]:
         return (Message(role="user", content=value),)
     if not isinstance(value, Sequence) or not value:
         raise row.fail(f"{key!r} is {value!r}; it must be a string or a list of messages")
+    if other := [m for m in value if not isinstance(m, dict)]:
+        raise row.fail(f"{key!r} holds {other[0]!r:.60}; a message is {{role: system|user|assistant, content}}")
     try:
         turns = [(m.get("role", m.get("from")), m.get("content", m.get("value"))) for m in value]
         return msgspec.convert(
             [{"role": _SHAREGPT.get(str(role), role), "content": content} for role, content in turns],
             tuple[Message, ...],
         )
-    except (msgspec.ValidationError, AttributeError) as error:
+    except msgspec.ValidationError as error:
         raise row.fail(
             f"{key!r} is no conversation: {error}; a message is {{role: system|user|assistant, content}}"
         ) from None
