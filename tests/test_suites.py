@@ -148,7 +148,7 @@ def test_one_file_does_not_serve_for_several(write_rows: Write) -> None:
 
 def test_without_rows_the_next_step_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(BadData, match=r"--data DIR or set RMBENCH_DATA"):
+    with pytest.raises(BadData, match=r"--data DIR or set RMBENCH_DATA .*; looked for rewardbench_v1/"):
         suites.load("rewardbench")
     with pytest.raises(BadData, match="holds nothing for rewardbench"):
         suites.load("rewardbench", data=tmp_path)

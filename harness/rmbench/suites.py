@@ -28,7 +28,20 @@ from rmbench.core import Item, Suite
 from rmbench.errors import BadData, StoreError, UnknownName, UsageError
 from rmbench.rows import Row, dialogue, messages
 
-__all__ = ["Data", "Row", "card", "dialogue", "fetch", "limited", "load", "messages", "names", "own_data", "variants"]
+__all__ = [
+    "Data",
+    "Row",
+    "card",
+    "dialogue",
+    "fetch",
+    "limited",
+    "load",
+    "messages",
+    "names",
+    "own_data",
+    "sources",
+    "variants",
+]
 
 
 class Data:
@@ -52,10 +65,11 @@ class Data:
     def rows(self, name: str | None = None) -> Iterator[Row]:
         """The rows of the suite's only source, or of the one called ``name``: from --data, RMBENCH_DATA, what
         ``fetch`` brought, or the hub."""
-        files, source = self._locate(name)
+        globs = [g.partition("=")[2] or g for g in self.suite.files if name is None or g.startswith(f"{name}=")]
+        files, source = self._locate(name, globs)
         self.origin.extend([str(f) for f in files] or [source])
         self.pinned |= not files
-        for row in (row for f in files for row in rows.read(f)) if files else rows.read_hub(source):
+        for row in (row for f in files for row in rows.read(f)) if files else _of_hub(source, globs):
             self.where = row.where
             yield row
 
@@ -67,8 +81,7 @@ class Data:
         """Something a reader of the numbers must know."""
         self.notes.append(text)
 
-    def _locate(self, name: str | None) -> tuple[list[Path], str]:
-        globs = [g.partition("=")[2] or g for g in self.suite.files if name is None or g.startswith(f"{name}=")]
+    def _locate(self, name: str | None, globs: list[str]) -> tuple[list[Path], str]:
         source = self.suite.source.replace("{key}", name or "")
         if source.startswith("file:"):
             return [self._home / source.removeprefix("file:")], source
@@ -96,6 +109,13 @@ class Data:
                 f"or RMBENCH_DATA; looked for {', '.join(globs)}"
             )
         return [], source
+
+
+def _of_hub(source: str, globs: list[str]) -> Iterator[Row]:
+    try:
+        yield from rows.read_hub(source)
+    except BadData as error:
+        raise BadData(f"{error}; looked for {', '.join(globs)}") from error
 
 
 def names() -> list[str]:
@@ -240,6 +260,12 @@ def limited(suite: Suite, n: int, seed: int) -> tuple[Item, ...]:
 # Bringing data here
 
 
+def sources(suite: Suite) -> dict[str | None, str]:
+    """Where each of a suite's tables comes from, by its key; None where there is one table only."""
+    keys: list[str | None] = [g.partition("=")[0] for g in suite.files if "=" in g] or [None]
+    return {key: suite.source.replace("{key}", key or "") for key in keys}
+
+
 _HASHES = "SHA256.json"
 
 
@@ -271,10 +297,9 @@ def fetch(ref: str) -> dict[str, str]:
         return {}
     if not suite.source.startswith("hf:"):
         raise BadData(f"{suite.name} is not on the hub: bring the files of {suite.source} here by hand (--data)")
-    keys: list[str | None] = [g.partition("=")[0] for g in suite.files if "=" in g] or [None]
     hashes = {}
-    for key in dict.fromkeys(keys):
-        found = rows.read_hub(suite.source.replace("{key}", key or ""))
+    for key, source in sources(suite).items():
+        found = rows.read_hub(source)
         # Rows are gathered before the file is opened, so that a broken download leaves no file behind.
         data = b"".join(msgspec.json.encode(dict(row)) + b"\n" for row in found)
         file = _fetched(suite, key)

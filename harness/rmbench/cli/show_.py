@@ -79,13 +79,17 @@ def _show(suite: Any, example: Any, problem: str | None, variants: list[str]) ->
 
     from rich.table import Table
 
+    from rmbench import suites
+
     out = console()
     found = Counter(item.subset for item in suite.items)
     rules = suite.rules
     out.print(f"{suite.name}, version {suite.version}", style="bold", markup=False)
     out.print(suite.about, markup=False)
     out.print(f"\nLicence   {suite.licence}", markup=False)
-    out.print(f"Source    {suite.source}", markup=False)
+    sources = list(dict.fromkeys(suites.sources(suite).values()))
+    more = f" and {len(sources) - 1} more" if len(sources) > 1 else ""
+    out.print(f"Source    {sources[0]}{more}", markup=False)
     out.print(f"Citation  {suite.citation}", markup=False)
     if variants:
         base = suite.name.partition(":")[0]
@@ -106,10 +110,12 @@ def _show(suite: Any, example: Any, problem: str | None, variants: list[str]) ->
         for n, subset in enumerate(subsets):
             here = f"{found[subset]}" if suite.items else f"{suite.counts.get(subset, '?')}"
             absent = suite.missing.get(subset)
-            weight = suite.weights.get(subset, suite.counts.get(subset, found[subset]))
+            weight = suite.weights.get(subset, suite.counts.get(subset, found[subset] if suite.items else None))
             weight_of = suite.category_weights.get(category, 1)
             head = f"{category}{'' if weight_of == 1 else f' (weight {weight_of:g})'}" if n == 0 else ""
-            table.add_row(head, subset, here + (f" ({absent} absent)" if absent else ""), f"{weight:g}")
+            table.add_row(
+                head, subset, here + (f" ({absent} absent)" if absent else ""), "?" if weight is None else f"{weight:g}"
+            )
     out.print()
     out.print(table)
     for reason, n in suite.excluded.items():
