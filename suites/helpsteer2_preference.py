@@ -5,10 +5,10 @@ One record (shortened, invented text); a negative strength prefers response 1, z
     {"split": "val", "prompt": "A prime?", "response_1": "11.", "response_2": "9.", "preference_strength": -3,
      "preference_statement": "@Response 1 is much better ...", "preference_elaboration": "..."}
 
-The rows of the hub's ``preference/`` folder whose split is ``val`` or ``validation`` (public scripts know either) are
-the suite, 352 by memory, so not checked. The
-variant ``sample`` reads 100 rows of the train side whose sides are already sorted (``conversation, chosen, rejected,
-preference_strength`` 0..3): the sign of a strength is gone there, and 29 zeros are ties although a side is "chosen".
+The rows of the hub's ``preference/`` folder whose split is ``val`` or ``validation`` (its name there was not seen) are
+the suite, 352 by memory, so not checked. The variant ``sample`` reads 100 rows of the train side whose sides are
+already sorted (``conversation, chosen, rejected, preference_strength`` 0..3): the sign of a strength is gone there, and
+29 zeros are ties although a side is "chosen".
 """
 
 from collections.abc import Iterator

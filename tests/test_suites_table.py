@@ -53,7 +53,7 @@ def test_ties_left_out_and_strengths(cli: Cli, tmp_path: Path, real_data: Path) 
     lines = evaluated(
         cli, tmp_path, "--model", "oracle", "--suite", "helpsteer2-preference:sample", "--data", real_data
     )
-    assert "29 items left out by the rule for ties" in lines
+    assert "left out by the rule for ties: 29" in lines
     assert [line.split(" [")[0] for line in lines if line.startswith("strength")] == [
         f"strength {n}: accuracy 100.0" for n in (1, 2, 3)
     ]

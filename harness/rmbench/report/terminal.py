@@ -65,7 +65,7 @@ def run_table(
     lines = [Text(plain(heading), style="bold")]
     notes = [f"{t}: {total.reason}" for t in ("overall", "micro") if (total := main.get(t)) and total.value is None]
     if skipped := main["micro"].extra.get("skipped"):
-        notes.append(f"{skipped:,.0f} items left out by the rule for ties")
+        notes.append(f"left out by the rule for ties: {skipped:,.0f}")
     notes += _beside(estimates)
     if run.limit is not None:
         notes.append(f"limited to {run.limit:,} items: not for the leaderboard")
