@@ -185,6 +185,14 @@ def test_offensive_text_comes_after_a_warning(cli: Cli, real_data: Path, suite: 
     assert seen.startswith("Warning: ")
 
 
+def test_fetch_says_each_suite_as_it_comes(cli: Cli) -> None:
+    result = cli("fetch", "starter", "xstest")
+    assert result.exit_code == 2
+    assert result.stdout == "starter: bundled, nothing to fetch\n"
+    assert "xstest is not on the hub" in result.stderr
+    assert json.loads(cli("fetch", "starter", "--json").stdout) == {"starter": {}}
+
+
 def test_list_and_schema(cli: Cli, tmp_path: Path) -> None:
     cli("eval", "--model", "oracle", "--suite", "starter", "--out", tmp_path)
     said = cli("list", "--results", tmp_path).stdout

@@ -17,12 +17,14 @@ def command(suite: tuple[str, ...], as_json: bool) -> None:
     """
     from rmbench import suites
 
-    fetched = {name: suites.fetch(name) for name in suite}
+    fetched = {}
+    for name in suite:  # said one by one: what is here already stays here when a later one fails
+        fetched[name] = suites.fetch(name)
+        if as_json:
+            continue
+        if not fetched[name]:
+            click.echo(f"{name}: bundled, nothing to fetch")
+        for file, digest in fetched[name].items():
+            click.echo(f"{name}: {file}  sha256 {digest}")
     if as_json:
         echo_json(fetched)
-        return
-    for name, files in fetched.items():
-        if not files:
-            click.echo(f"{name}: bundled, nothing to fetch")
-        for file, digest in files.items():
-            click.echo(f"{name}: {file}  sha256 {digest}")
