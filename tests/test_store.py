@@ -173,6 +173,39 @@ def test_resolve_asks_where_several_fit(tmp_path: Path) -> None:
     assert len(store.find(tmp_path)) == 3
 
 
+def test_a_checkpoints_own_folder_names_its_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("my-ckpt", "sft/checkpoint-5"):
+        (tmp_path / name).mkdir(parents=True)
+        made = store.import_run(tmp_path / "results", run_of(name), FACTS, {})
+        assert store.resolve(name, tmp_path / "results") == made
+        assert store.resolve(f"./{name}/", tmp_path / "results") == made
+    assert store.resolve("results/my-ckpt-0123abcd", tmp_path / "results").parent.name == "my-ckpt-0123abcd"
+    (tmp_path / "other").mkdir()
+    with pytest.raises(UnknownName, match="unknown run 'other'"):
+        store.resolve("other", tmp_path / "results")
+
+
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(store.fcntl, "flock", refused)
+    with pytest.raises(StoreError, match="cannot be locked: Function not implemented"):
+        store.import_run(tmp_path, run_of(), FACTS, {})
+
+
+def test_what_was_measured_is_added_to_a_run_that_nobody_holds(tmp_path: Path) -> None:
+    path = sealed(tmp_path)
+    before = (path / store.JUDGMENTS).read_bytes()
+    store.annotate(path, {"a": 1})
+    store.annotate(path, {"b": 2})
+    assert store.read(path).run.info == {"a": 1, "b": 2}
+    assert (path / store.JUDGMENTS).read_bytes() == before
+    with store.open_run(tmp_path, run_of(), FACTS), pytest.raises(StoreError, match="another process"):
+        store.annotate(path, {"c": 3})
+
+
 @pytest.mark.parametrize(
     "name", ["../../etc", "/etc/passwd", "..", ".", "", "a/b", "org/name", "x" * 500, "a\nb\0c", "C:\\x", "名前", "-rf"]
 )

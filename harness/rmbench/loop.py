@@ -138,11 +138,11 @@ def evaluate(
             writer.save(finished)
             raise loop.too_many()
         else:
-            writer.seal(replace(finished, status="complete", finished=_now()))
+            ended = _now() if todo or not finished.finished else finished.finished
+            writer.seal(replace(finished, status="complete", finished=ended))
             shutil.rmtree(scratch, ignore_errors=True)
-        path = writer.path
-    stored = store.read(path)
-    store.write_estimates(path, metrics.estimates(stored.run.suite, stored.facts, stored.judgments))
+        stored = store.read(writer.path)
+        store.write_estimates(writer.path, metrics.estimates(stored.run.suite, stored.facts, stored.judgments))
     return stored
 
 
@@ -252,7 +252,7 @@ class _Loop:
             truncated=sum(j.truncated > 0 for j in held),
             tokens=sum(j.tokens for j in held),
             generated=sum(j.generated for j in held),
-            seconds=round(self._before + time.monotonic() - self._began, 3),
+            seconds=round(self._before + (time.monotonic() - self._began if self._fresh else 0), 3),
             notes=tuple(dict.fromkeys(notes)),
             info={**self._writer.run.info, **getattr(self._adapter, "info", {})},
         )

@@ -19,7 +19,7 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
 
@@ -132,8 +132,13 @@ def resolve(ref: str, root: Path, suite: str | None = None) -> Path:
     path = Path(ref)
     if (path / RUN).is_file():
         return path
-    runs = {p: read_run(p) for p in (find(path, suite) if path.is_dir() else find(root, suite))}
-    matching = [p for p, run in runs.items() if path.is_dir() or ref in (run.model, p.parent.name, run.fingerprint)]
+    matching = find(path, suite) if path.is_dir() else []
+    runs = {p: read_run(p) for p in matching or find(root, suite)}
+    if not matching:
+        names = {ref}
+        if path.is_dir():  # without runs in it: the checkpoint itself, whose runs bear its name
+            names |= {path.resolve().name, "/".join(path.resolve().parts[-2:])}
+        matching = [p for p, run in runs.items() if names & {run.model, p.parent.name, run.fingerprint}]
     whole = [p for p in matching if runs[p].limit is None] or matching
     if len(whole) == 1:
         return whole[0]
@@ -214,8 +219,7 @@ def open_run(root: Path, run: Run, facts: Sequence[Facts]) -> Iterator[Writer]:
     schema or of another suite hash.
     """
     path = folder(root, run)
-    with _disk(path):
-        path.mkdir(parents=True, exist_ok=True)
+    _make(path)
     with _lock(path):
         if (path / RUN).exists():
             old = read_run(path)
@@ -225,7 +229,12 @@ def open_run(root: Path, run: Run, facts: Sequence[Facts]) -> Iterator[Writer]:
                     f"{run.suite_hash}: the data changed. Move that folder aside or give another --out"
                 )
             run = msgspec.structs.replace(
-                run, seconds=old.seconds, started=old.started or run.started, info=old.info, notes=old.notes
+                run,
+                seconds=old.seconds,
+                started=old.started or run.started,
+                finished=old.finished,
+                info=old.info,
+                notes=old.notes,
             )
         _replace(path / ITEMS, b"".join(map(_facts_line, facts)))
         judgments, damaged = _recover(path, facts)
@@ -240,8 +249,7 @@ def open_run(root: Path, run: Run, facts: Sequence[Facts]) -> Iterator[Writer]:
 def import_run(root: Path, run: Run, facts: Sequence[Facts], judgments: Mapping[str, Judgment]) -> Path:
     """Writes a whole finished run at once; replaces one of the same folder."""
     path = folder(root, run)
-    with _disk(path):
-        path.mkdir(parents=True, exist_ok=True)
+    _make(path)
     with _lock(path):
         _replace(path / ITEMS, b"".join(map(_facts_line, facts)))
         _replace(
@@ -250,6 +258,13 @@ def import_run(root: Path, run: Run, facts: Sequence[Facts], judgments: Mapping[
         )
         _write_run(path, run)
     return path
+
+
+def annotate(path: Path, info: Mapping[str, Any]) -> None:
+    """Adds to what was measured about a run; nothing else of it changes."""
+    with _lock(path):
+        run = read_run(path)
+        _write_run(path, msgspec.structs.replace(run, info={**run.info, **info}))
 
 
 # The lines of judgments.jsonl
@@ -360,11 +375,31 @@ def _replace(file: Path, data: bytes) -> None:
         except OSError:
             beside.unlink(missing_ok=True)  # half a file is in the way on a full disk
             raise
+    _sync(file.parent)
 
 
 def _open(file: Path) -> BinaryIO:
     with _disk(file.parent):
-        return file.open("ab")
+        opened = file.open("ab")
+    _sync(file.parent)
+    return opened
+
+
+def _make(path: Path) -> None:
+    with _disk(path):
+        path.mkdir(parents=True, exist_ok=True)
+    for above in path.parents[:2]:
+        _sync(above)
+
+
+def _sync(folder: Path) -> None:
+    """A new or renamed file is lost with the machine's power until its folder is on disk too."""
+    with contextlib.suppress(OSError):  # not every file system can
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 @contextlib.contextmanager
@@ -381,7 +416,8 @@ def _disk(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
     # The folder itself is locked: the kernel lets go when the process dies, and no lock file is left behind.
-    handle = os.open(path, os.O_RDONLY)
+    with _disk(path):
+        handle = os.open(path, os.O_RDONLY)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -389,6 +425,10 @@ def _lock(path: Path) -> Iterator[None]:
             raise StoreError(
                 f"another process is writing the run in {path}; wait for it, or give another --out"
             ) from None
+        except OSError as error:
+            raise StoreError(
+                f"{path} cannot be locked: {error.strerror or error}; give an --out on a file system with locks"
+            ) from error
         yield
     finally:
         os.close(handle)
