@@ -129,6 +129,39 @@ def test_the_floor_is_stored_with_the_models_own_runs(cli: Callable[..., Result]
     assert "Noise alone changes the order" in " ".join(shown.stdout.split())
 
 
+def test_a_run_that_is_held_or_broken_does_not_cost_the_measurement(cli: Callable[..., Result], tmp_path: Path) -> None:
+    root, model = tmp_path / "results", models.classifier("llama")
+    for suite in ("starter", "llmbar"):
+        (root / "other" / suite).mkdir(parents=True)
+        (root / "other" / suite / "run.json").write_text('{"schema": 99}')
+    adapter, ways = opened(model), [doctor.Noise("x", 0.1, 1, 1 / 64, 0, 9)]
+    made = cli("eval", "--model", model, "--suite", "starter", "--limit", 9, "--out", root, "--threads", 1)
+    assert made.exit_code == 0, made.stderr  # the broken neighbours did not cost its table either
+    (path,) = root.glob("classifier*/*")
+    kept, failed = doctor.keep(adapter, ways, root)
+    assert kept == [path]
+    assert ["schema 99" in line for line in failed] == [True, True]
+    run = store.read_run(path)
+    with store.open_run(root, run, store.read(path).facts):
+        kept, failed = doctor.keep(adapter, ways, root)
+    assert kept == []
+    assert "another process" in failed[0]
+
+
+def test_the_sample_has_an_order_everywhere_and_comes_from_all_categories() -> None:
+    made = doctor.sample()
+    assert len(made) == doctor.ITEMS == 64
+    assert all(len(item.responses) > 1 for item in made)
+    card = suites.load("starter")
+    assert all({item.subset for item in made} & set(subsets) for subsets in card.categories.values())
+
+
+def test_a_judges_tokens_are_looked_at_but_its_words_are_no_noise() -> None:
+    adapter, ways, failed = doctor.noise(str(models.causal("llama")), Options(threads=1, adapter="judge"), items())
+    assert (ways, failed) == ([], [])
+    assert any(line.startswith("EOS: ") for line in doctor.findings(adapter))
+
+
 def test_a_baseline_has_no_noise(cli: Callable[..., Result], tmp_path: Path) -> None:
     result = cli("doctor", "--model", "length:longest", "--results", tmp_path)
     assert result.exit_code == 0

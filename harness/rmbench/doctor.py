@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from rmbench import adapters, store
+from rmbench import adapters, store, suites
 from rmbench.adapters.options import Options
 from rmbench.core import Item, Message
 from rmbench.errors import RmbenchError
@@ -71,7 +71,8 @@ def machine() -> dict[str, Any]:
 
 def findings(adapter: Any) -> list[str]:
     """What a reader should know about the model's BOS, EOS, padding and template, in words."""
-    text = getattr(adapter, "text", None)
+    held = (getattr(adapter, "text", None), getattr(adapter, "_text", None))
+    text = next((t for t in (*held, getattr(getattr(adapter, "_engine", None), "_text", None)) if t is not None), None)
     if text is None:
         return ["no text of its own: nothing to say about tokens"]
     tokenizer = text.tokenizer
@@ -125,15 +126,21 @@ def findings(adapter: Any) -> list[str]:
     return said
 
 
+def sample() -> tuple[Item, ...]:
+    """``ITEMS`` items of the bundled suite that have an order, from all of its subsets."""
+    suite = suites.load("starter")
+    return suites.limited(replace(suite, items=tuple(i for i in suite.items if len(i.responses) > 1)), ITEMS, 0)
+
+
 def noise(ref: str, options: Options, items: Sequence[Item]) -> tuple[Any, list[Noise], list[str]]:
     """The adapter; its scores made in several ways against those of the run's own way: one conversation at a
     time, padded right and left, in float32 where the run is not, on vLLM where it is installed.
 
-    Only for scalar models on the transformers engine; others give no rows. Last, the ways that failed, and why.
+    Only for models with a head on the transformers engine; others give no rows. Last, the ways that failed, and why.
     """
     adapter = adapters.open(ref, options)
-    engine = getattr(adapter, "_engine", None)
-    if engine is None or not hasattr(engine, "another_way"):
+    engine: Any = getattr(adapter, "_engine", None)
+    if getattr(engine, "task", None) != "head" or not hasattr(engine, "another_way"):
         return adapter, [], []
     base = _scores(adapter, items)
     ways: list[Noise] = [_compare("as run", base, base, items)]
@@ -164,19 +171,20 @@ def floor(ways: Sequence[Noise]) -> float:
     return max((way.flip_rate for way in ways), default=0.0)
 
 
-def keep(adapter: Any, ways: Sequence[Noise], root: Path) -> list[Path]:
-    """Stores the floor with every run of these settings below ``root``; gives their folders."""
-    kept = []
+def keep(adapter: Any, ways: Sequence[Noise], root: Path) -> tuple[list[Path], list[str]]:
+    """Stores the floor with every run of these settings below ``root``; gives their folders, and what was in the way
+    of others."""
+    info = {"noise_floor": floor(ways), "noise": [way._asdict() for way in ways]}
+    kept, failed = [], []
     for path in store.find(root):
-        run = store.read_run(path)
-        if any(run.settings.get(k) != v for k, v in adapter.settings.items()):
-            continue
-        stored = store.read(path)
-        info = {"noise_floor": floor(ways), "noise": [way._asdict() for way in ways]}
-        with store.open_run(root, run, stored.facts) as writer:
-            writer.save(replace(run, info={**run.info, **info}))
-        kept.append(path)
-    return kept
+        try:
+            settings = store.read_run(path).settings
+            if all(settings.get(k) == v for k, v in adapter.settings.items()):
+                store.annotate(path, info)
+                kept.append(path)
+        except RmbenchError as error:  # what was measured must not be lost for one run that is held or broken
+            failed.append(str(error))
+    return kept, failed
 
 
 def _scores(adapter: Any, items: Sequence[Item]) -> list[tuple[float, ...] | None]:

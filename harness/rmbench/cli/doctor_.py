@@ -25,21 +25,21 @@ def command(model: str | None, results: Path | None, as_json: bool, **model_opti
     prompts, in float32 and on vLLM where it is installed. How often that alone changes the order of two responses is
     stored with the model's runs, and compare and gate then say so.
     """
-    from rmbench import doctor, store, suites
+    from rmbench import doctor, store
     from rmbench.adapters.options import Options
 
     report: dict[str, Any] = {"machine": doctor.machine()}
     if model is not None:
         options = Options(**{k: v for k, v in model_options.items() if k in NAMES})
-        items = suites.load("starter").items[: doctor.ITEMS]
-        adapter, ways, failed = doctor.noise(model, options, items)
+        adapter, ways, failed = doctor.noise(model, options, doctor.sample())
         report["model"] = model
         report["findings"] = [*doctor.findings(adapter), *getattr(adapter, "notes", ()), *failed]
         report["settings"] = dict(adapter.settings)
         report["noise"] = [way._asdict() for way in ways]
         report["noise_floor"] = doctor.floor(ways) if ways else None
-        kept = doctor.keep(adapter, ways, results or store.default_root()) if ways else []
+        kept, not_kept = doctor.keep(adapter, ways, results or store.default_root()) if ways else ([], [])
         report["kept"] = [str(path) for path in kept]
+        report["not_kept"] = not_kept
         close = getattr(adapter, "close", None)
         if close is not None:
             close()
@@ -97,3 +97,5 @@ def _model(report: dict[str, Any], count: int) -> None:
     out.print(f"Noise alone changes the order in {floor:.1f} % of {count} items: less than that is no difference.")
     for path in report["kept"]:
         out.print(f"Stored with {path}", markup=False, soft_wrap=True)
+    for why in report["not_kept"]:
+        out.print(f"Not stored with a run: {why}", markup=False, soft_wrap=True)
