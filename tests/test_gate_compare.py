@@ -250,3 +250,14 @@ def test_two_runs_of_one_model_are_told_apart() -> None:
     a, b = stored([1.0, -1.0], fingerprint="aaaaaaaa"), stored([1.0, 1.0], fingerprint="bbbbbbbb")
     made = compare([a, b]).pairs[0]
     assert (made.a, made.b) == ("m (aaaaaaaa)", "m (bbbbbbbb)")
+
+
+def test_a_difference_within_the_numerical_noise_is_called_so() -> None:
+    a = stored([1.0] * 30)
+    for floor, scopes in ((0.06, "overall, B, micro"), (0.11, "overall, A, B, micro"), (0.01, "B")):
+        b = stored([-1.0] + [1.0] * 29, model="b", info={"noise_floor": floor})
+        assert compare_pair(a, b).notes == (
+            f"b: numerical noise alone flips {100 * floor:.2f} % of its items",
+            f"not larger than that noise: the difference in {scopes}",
+        )
+    assert not compare_pair(a, stored([1.0] * 30, model="b")).notes

@@ -214,7 +214,7 @@ def compare_pair(a: Stored, b: Stored, *, names: tuple[str, str] | None = None, 
         differences=tuple(msgspec.structs.replace(d, p_adjusted=adjusted.get(d.scope)) for d in (*order, *subsets)),
         broken=tuple(broken),
         fixed=tuple(fixed),
-        notes=_notes(a, b),
+        notes=_notes(a, b, order),
     )
 
 
@@ -421,8 +421,9 @@ def _margin(facts: Facts, scores: tuple[float, ...] | None) -> float | None:
     return max(right) - max(other) if right and other else None
 
 
-def _notes(a: Stored, b: Stored) -> tuple[str, ...]:
+def _notes(a: Stored, b: Stored, differences: Sequence[Difference]) -> tuple[str, ...]:
     notes = []
+    noise = 0.0
     for stored in (a, b):
         run = stored.run
         if run.status == "running":
@@ -432,6 +433,10 @@ def _notes(a: Stored, b: Stored) -> tuple[str, ...]:
         floor = run.info.get("noise_floor")
         if isinstance(floor, (int, float)):
             notes.append(f"{run.model}: numerical noise alone flips {100 * floor:.2f} % of its items")
+            noise = max(noise, float(floor))
+    small = [d.scope.partition(":")[2] or d.scope for d in differences if d.value is not None and abs(d.value) <= noise]
+    if noise and small:
+        notes.append(f"not larger than that noise: the difference in {', '.join(small)}")
     if a.run.suite.partial:
         notes.append(f"the suite is partial: {sum(a.run.suite.missing.values())} items are absent from the data")
     return tuple(notes)
