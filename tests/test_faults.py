@@ -78,34 +78,46 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]
     return content(root)
 
 
-def until_it_dies(root: Path, draw: random.Random, kills: int, command: list[str], moment: Callable[[], float]) -> int:
-    """Starts the command again and again, killing it; returns how many times it was killed before its end."""
-    for killed in range(kills):
-        how = draw.choice(DYING)
-        process = start(root, command, DELAY=0.005)
-        # not before the command line stands: a signal to a starting interpreter says nothing about us
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(moment())
-        process.send_signal(how)
-        _, err = process.communicate(timeout=300)
-        # CPython ends itself by SIGINT, whatever the exit code, if the interrupt fell into an exec() of a string (some
-        # libraries do that while they are imported).
-        assert process.returncode in (0, 3, -how, -signal.SIGINT), (process.returncode, err)
-        if process.returncode == 3:
-            assert "Paused: " in err
-            assert "Run the same command again" in err
-        if process.returncode == 0:
-            return killed
-    return kills
+def killed(root: Path, command: list[str], draw: random.Random, ahead: int, within: float) -> bool:
+    """Starts the command and kills it, at most ``within`` seconds after up to ``ahead`` more judgments are on disk;
+    False where it came to its end before that."""
+    how = draw.choice(DYING)
+    wanted = judged(root) + draw.randrange(ahead)
+    process = start(root, command, DELAY=0.005)
+    # not before the command line stands: a signal to a starting interpreter says nothing about us
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(1)
+    while process.poll() is None and judged(root) < wanted:
+        time.sleep(0.002)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(draw.uniform(0, within))
+    process.send_signal(how)
+    _, err = process.communicate(timeout=300)
+    # CPython ends itself by SIGINT, whatever the exit code, if the interrupt fell into an exec() of a string (some
+    # libraries do that while they are imported).
+    assert process.returncode in (0, 3, -how, -signal.SIGINT), (process.returncode, err)
+    if process.returncode == 3:
+        assert "Paused: " in err
+        assert "Run the same command again" in err
+    return process.returncode != 0
 
 
-@pytest.mark.parametrize("seed", [pytest.param(n, marks=[pytest.mark.slow] if n else []) for n in range(10)])
-def test_killed_at_random_points(tmp_path: Path, undisturbed: tuple[bytes, bytes], seed: int) -> None:
-    """Ten runs, each killed up to five times: SIGKILL, SIGTERM and Ctrl-C at any moment."""
-    draw = random.Random(seed)
-    until_it_dies(tmp_path, draw, 5 if seed else 3, SLOW, lambda: draw.uniform(0.8, 3))
-    finish(start(tmp_path, SLOW))
-    assert content(tmp_path) == undisturbed
+def judged(root: Path) -> int:
+    return sum(file.read_bytes().count(b"\n") for file in root.glob(f"*/*/{store.JUDGMENTS}"))
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
+def test_killed_at_random_points(tmp_path: Path, undisturbed: tuple[bytes, bytes], kills: int) -> None:
+    """SIGKILL, SIGTERM and Ctrl-C, so many that hit, over as many runs as that takes; each run goes on to its end."""
+    draw = random.Random(kills)
+    hits: list[int] = []
+    while len(hits) < kills:
+        root = tmp_path / str(len(hits))
+        while len(hits) < kills and killed(root, SLOW, draw, 100, 0.05):
+            hits.append(judged(root))
+        finish(start(root, SLOW))
+        assert content(root) == undisturbed
+    assert len(set(hits)) > kills // 3  # at many places of the run, not always at the same one
 
 
 def counted(root: Path, **told: Any) -> int:
@@ -273,17 +285,48 @@ def test_a_held_run_refuses_a_second_process_at_once(tmp_path: Path, undisturbed
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_bundled_model_killed_at_random_points(tmp_path: Path) -> None:
+    """On a suite of four blocks, so that it goes on in the middle."""
     if "starter" not in adapters.bundled():
         pytest.skip("no bundled model in this checkout")
-    command = [*COMMAND, "--model", "starter", "--threads", "1"]
-    began = time.monotonic()
+    command = [*COMMAND[:-1], str(suite_of_copies(tmp_path, 4)), "--model", "starter", "--threads", "1"]
     finish(start(tmp_path / "whole", command))
-    spent = time.monotonic() - began
     draw = random.Random(1)
-    until_it_dies(tmp_path / "killed", draw, 6, command, lambda: draw.uniform(0.2, 1) * spent)
-    finish(start(tmp_path / "killed", command))
-    assert content(tmp_path / "killed") == content(tmp_path / "whole")
+    hits: list[int] = []
+    while len(hits) < 12:
+        root = tmp_path / f"killed-{len(hits)}"
+        while len(hits) < 12 and killed(root, command, draw, 257, 3):
+            hits.append(judged(root))
+        finish(start(root, command))
+        assert content(root) == content(tmp_path / "whole")
+    assert len({n for n in hits if n}) > 1
+
+
+def suite_of_copies(folder: Path, count: int) -> Path:
+    """A suite file: the bundled items ``count`` times over."""
+    file = folder / "copies.py"
+    file.write_text(
+        "from msgspec.structs import replace\n"
+        "from rmbench import suites\n"
+        "STARTER = suites.load('starter')\n"
+        "SUITE = replace(STARTER.card(), name='copies', counts={})\n"
+        "def items(data):\n"
+        f"    for copy in range({count}):\n"
+        "        for item in STARTER.items:\n"
+        "            yield replace(item, id=f'{copy}-{item.id}')\n"
+    )
+    return file
+
+
+def test_ctrl_c_is_no_failed_gate(cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, "find", interrupted)
+    result = cli("gate", "a", "--baseline", "b")
+    assert result.exit_code == 3
+    assert "Interrupted: nothing was decided" in result.stderr
 
 
 # Names and what must not be in the source

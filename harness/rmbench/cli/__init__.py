@@ -61,6 +61,9 @@ class _LazyGroup(click.Group):
         except RmbenchError as error:
             click.echo(f"Error: {error}", err=True)
             ctx.exit(error.exit_code)
+        except KeyboardInterrupt:  # click would exit with 1, which says that a gate failed
+            click.echo("\nInterrupted: nothing was decided. Run the same command again.", err=True)
+            ctx.exit(3)
 
 
 @click.group(

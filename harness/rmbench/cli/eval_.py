@@ -175,10 +175,11 @@ def _table(stored: Stored, estimates: Sequence[Estimate], root: Path) -> None:
 
     beside = {}
     for path in store.find(root):
-        run = store.read_run(path)
-        same = run.suite_hash == stored.run.suite_hash and run.limit is None and run.status == "complete"
-        if same and path != stored.path and run.adapter == "baselines" and run.model.startswith(("random", "length")):
-            with contextlib.suppress(RmbenchError):  # a broken neighbour must not cost this run its table
+        with contextlib.suppress(RmbenchError):  # a broken neighbour must not cost this run its table
+            run = store.read_run(path)
+            same = run.suite_hash == stored.run.suite_hash and run.limit is None and run.status == "complete"
+            baseline = run.adapter == "baselines" and run.model.startswith(("random", "length"))
+            if same and baseline and path != stored.path:
                 beside[run.model] = store.read_estimates(path)
     out = console()
     out.print(terminal.run_table(stored, estimates, beside))
