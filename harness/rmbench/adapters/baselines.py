@@ -27,13 +27,14 @@ KNOWN = ("random[:seed]", "length:longest", "length:shortest", "constant", "orac
 def open(ref: str, options: Options) -> Adapter:
     """``random[:seed]``, ``length:longest``, ``length:shortest``, ``constant``, ``oracle`` or ``scripted:FILE``."""
     name, _, argument = ref.partition(":")
-    if name == "scripted":
+    if name == "scripted" and argument:
         return Scripted(Path(argument))
     if name == "random":
-        seed = argument or "0"
-        if not seed.isdecimal():
-            raise UsageError(f"random:{seed}: the seed must be a whole number, as in random:7")
-        return Baseline({"baseline": "random", "seed": int(seed)}, lambda item: _random(item, seed))
+        try:
+            seed = int(argument or "0")  # 007 is 7: one seed, one set of scores
+        except ValueError:
+            raise UsageError(f"random:{argument}: the seed must be a whole number, as in random:7") from None
+        return Baseline({"baseline": "random", "seed": seed}, lambda item: _random(item, seed))
     if ref == "length:longest":
         return Baseline({"baseline": ref}, lambda item: [float(len(r)) for r in item.responses])
     if ref == "length:shortest":
@@ -59,7 +60,7 @@ class Baseline:
             yield Judgment.of(item, self._rule(item))
 
 
-def _random(item: Item, seed: str) -> list[float]:
+def _random(item: Item, seed: int) -> list[float]:
     # Seeded by the item, so that order, blocks and workers do not matter.
     draw = random.Random(f"{seed}:{item.id}")
     return [draw.random() for _ in item.responses]
