@@ -88,7 +88,7 @@ def killed(root: Path, command: list[str], draw: random.Random, ahead: int, with
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(1)
     while process.poll() is None and judged(root) < wanted:
-        time.sleep(0.002)
+        time.sleep(0.01)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(draw.uniform(0, within))
     process.send_signal(how)

@@ -115,7 +115,10 @@ def read_run(path: Path) -> Run:
             )
         return msgspec.json.decode(raw, type=Run)
     except _UNREADABLE as error:
-        raise BadRun(f"{file} cannot be read: {error}; move the folder aside and run the eval again") from error
+        raise BadRun(
+            f"{file} cannot be read: {error}; take this one file away and run the same eval again, which keeps the "
+            f"judgments beside it"
+        ) from error
 
 
 def find(root: Path, suite: str | None = None) -> list[Path]:
