@@ -16,7 +16,7 @@ import report_fixtures as made
 from rmbench import store
 from rmbench.core import Estimate, Judgment, Rules
 from rmbench.metrics import summary
-from rmbench.report import latex, leaderboard, markdown, terminal, tidy
+from rmbench.report import latex, leaderboard, markdown, plots, terminal, tidy
 
 HARD_NAMES = [
     "a|b",
@@ -107,6 +107,28 @@ def test_an_undefined_overall_is_said_and_never_ranked_as_zero(tmp_path: Path) -
     assert "no overall" in text_of(terminal.run_table(board.models[0].stored, board.models[0].estimates))
 
 
+def test_without_any_total_the_first_part_orders_and_nothing_is_ranked(tmp_path: Path) -> None:
+    metrics = {"*": "auc"}
+    of = made.suite(rules=Rules(name="none-1", overall="none", metrics=metrics))
+    single = tuple(
+        msgspec.structs.replace(i, responses=i.responses[:1], grades=(float(n // 2 % 2),))
+        for n, i in enumerate(of.items)
+    )
+    of = msgspec.structs.replace(of, items=single)
+    made.run(tmp_path, of, "a-weak", skill=0.0, seed=1)
+    made.run(tmp_path, of, "b-strong", skill=9.0, seed=2)
+    (board,) = boards(tmp_path)
+    assert all(e.main(t).value is None for e in board.models for t in ("overall", "micro"))
+    assert board.headline == "category:Chat"
+    assert "category:Chat" not in board.columns
+    assert [e.label for e in board.models] == ["b-strong", "a-weak"]
+    assert [e.rank for e in board.models] == [None, None]
+    notes = " ".join(leaderboard.footnotes(board))
+    assert "In order of Chat, and not ranked" in notes
+    assert "Ranked by" not in notes
+    assert "| Chat | 95% interval |" in markdown.leaderboard(board)
+
+
 def test_two_settings_of_one_model_are_told_apart(tmp_path: Path) -> None:
     of = made.suite()
     made.run(tmp_path, of, "same", seed=1)
@@ -137,7 +159,10 @@ def test_a_run_of_errors_only(tmp_path: Path) -> None:
     for kind, text in every_format(board).items():
         assert "broken" in text, kind
         assert "nan" not in text.lower().replace("\\textasc", ""), kind
-    assert "12" in text_of(terminal.run_table(board.models[0].stored, board.models[0].estimates))
+    # A rule that counts errors as wrong would put it in the ranking with a 0.
+    assert board.entries == ()
+    ((entry,),) = [a.entries for a in board.apart if a.reason == leaderboard.NO_ANSWER]
+    assert "12" in text_of(terminal.run_table(entry.stored, entry.estimates))
 
 
 def test_no_runs_is_no_board() -> None:
@@ -193,6 +218,33 @@ def test_forty_models_with_long_names(tmp_path: Path) -> None:
     assert max(map(len, formats["terminal"].splitlines())) <= 80
     assert formats["md"].count(" | organisation") == 40
     assert len({e.label for e in board.models}) == 40
+    assert len({e.short for e in board.models}) == 40
+    rows = [line for line in formats["terminal"].splitlines() if "…" in line]
+    assert len({row[: row.index("[")] for row in rows}) == 40
+    assert all(leaderboard.interval(e.main("overall")) in formats["terminal"] for e in board.models)
+
+
+def test_names_that_differ_in_the_middle_are_told_apart() -> None:
+    names = [f"{'a' * 30}-{x}-{'b' * 30}" for x in "xyz"]
+    assert len(set(leaderboard.clipped(names, 20).values())) == 3
+    assert leaderboard.clipped(["short", "other"], 20) == {"short": "short", "other": "other"}
+    assert leaderboard.clipped([], 20) == {}
+
+
+def test_plots_of_many_decades_and_of_judges(tmp_path: Path) -> None:
+    of = made.suite(60)
+    for step in (100, 1000, 9000):
+        made.run(tmp_path, of, f"step-{step}", skill=step / 3000, seed=step)
+    made.run(tmp_path, of, "judge", judge=True, seed=9)
+    (board,) = boards(tmp_path)
+    x = plots.positions("step", [e.label for e in board.models])
+    drawn = plots.draw(board, only=["reliability"], x=x)
+    trend = plots.svg(drawn["trend"]).decode()
+    assert ">1000</text>" in trend
+    assert "mathdefault" not in trend
+    # Shares of votes are no log-odds: a judge has no reliability diagram.
+    titles = {a.get_title().split("\n")[0] for a in drawn["reliability"].axes}
+    assert titles == {"step-100", "step-1000", "step-9000"}
 
 
 def test_csv_is_tidy(tmp_path: Path) -> None:
@@ -219,17 +271,25 @@ def test_published_figures_are_marked_and_not_ranked(tmp_path: Path) -> None:
     (tmp_path / "published.csv").write_text(
         "suite,model,category,metric,value,protocol,source,notes\n"
         "toy,org/paper,Overall,accuracy_pct,99.9,old rules,arXiv:0000.00000 Table 1,n\n"
+        "toy,org/same,Overall,accuracy_pct,98.9,toy-1,arXiv:0000.00000 Table 2,n\n"
+        "toy,org/same,Chat,accuracy_pct,97,toy-1,arXiv:0000.00000 Table 2,n\n"
+        "toy,org/same,Prior Sets,accuracy_pct,70,toy-1,arXiv:0000.00000 Table 2,n\n"
         "elsewhere,x,Overall,accuracy_pct,1,p,s,n\n"
     )
     found = leaderboard.read_published(tmp_path / "published.csv")
     runs = [store.read(p) for p in store.find(tmp_path)]
     estimated = [(r, summary.estimates(r.run.suite, r.facts, r.judgments)) for r in runs]
     (board,) = leaderboard.boards(estimated, found)
-    assert [p.model for p in board.published] == ["org/paper"]
+    assert [p.model for p in board.published] == ["org/paper", *["org/same"] * 3]
     assert all(e.label != "org/paper" for e in board.everything)
     text = markdown.leaderboard(board)
     assert text.index("Published, not run here") > text.index("org/good")
     assert "old rules" in text
+    # A row per model and source, the suite's own protocol first.
+    assert text.index("| org/same | 98.9 | 97 | Prior Sets 70 |") < text.index("| org/paper | 99.9 | – |")
+    tex = latex.leaderboard(board)
+    assert "Published under toy-1, not run here" in tex
+    assert "org/paper" not in tex  # another protocol's figures do not belong beside ours
     row = next(r for r in csv.DictReader(io.StringIO(tidy.to_csv([board]))) if r["model"] == "org/paper")
     assert (row["standing"], row["rank"], row["rules"]) == ("published", "", "old rules")
 

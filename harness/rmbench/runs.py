@@ -152,7 +152,7 @@ class Leaderboard:
                 "rank": entry.rank,
                 "model": entry.label,
                 "standing": standing,
-                self.board.headline: None if main is None else main.value,
+                leaderboard.title(self.board.headline): None if main is None else main.value,
                 "low": None if main is None else main.low,
                 "high": None if main is None else main.high,
                 **{name: None if e is None else e.value for name, e in columns.items()},

@@ -77,7 +77,7 @@ def command(
     else:
         shown = console()
         for board in boards:
-            shown.print(terminal.leaderboard(board))
+            shown.print(terminal.leaderboard(board, shown.width))
             shown.print()
         if not boards:
             click.echo(f"No runs in {', '.join(results) or root}; make one with rmbench eval --model M --suite S.")

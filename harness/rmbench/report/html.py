@@ -25,6 +25,7 @@ from rmbench.report.leaderboard import (
     footnotes,
     interval,
     number,
+    published_rows,
     scope_rows,
     title,
 )
@@ -85,6 +86,9 @@ def page(
         notes.append("Without the judges' words, which would make this page larger than 14 MB.")
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     style = (TEMPLATES / "page.css").read_text(encoding="utf-8")
+    published = published_rows(board)
+    # Of one part only, "best" would say more than it can.
+    best = next((e for e in board.models[:1] if e.rank is not None), None)
     scopes = scope_rows(board.suite, *(e.estimates for e in board.everything))
     return environment.get_template("page.html").render(
         board=board,
@@ -97,6 +101,11 @@ def page(
         consistent=any(e.named("consistency") for e in board.everything),
         notes=notes,
         pair=pair,
+        best=best,
+        tied=0 if best is None else sum(e.rank == best.rank is not None for e in board.models) - 1,
+        items=len(board.shown[0].stored.facts) if board.shown else 0,
+        published=published,
+        also=any(r.also for r in published[1]),
         percent=lambda v: "–" if v is None else f"{100 * v:+.1f}",
         level=lambda v: "–" if v is None else f"{100 * v:.1f}",
         title=title,

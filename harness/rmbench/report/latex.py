@@ -5,7 +5,18 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from rmbench.report.leaderboard import Board, Entry, count, footnotes, interval, number, plain, title
+from rmbench.report.leaderboard import (
+    Board,
+    Entry,
+    Figures,
+    count,
+    footnotes,
+    interval,
+    number,
+    plain,
+    published_rows,
+    title,
+)
 
 _SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
@@ -17,9 +28,10 @@ _SPECIAL = {
 
 def leaderboard(board: Board) -> str:
     """Needs ``\\usepackage{booktabs}`` and, for odd characters in names, ``\\usepackage[T1]{fontenc}`` and textcomp."""
-    columns = len(board.columns)
-    head = ["", "Model", escape(board.headline.capitalize()), r"95\% interval"]
-    head += [escape(title(c)) for c in board.columns] + ["$n$", "Errors"]
+    consistent = any(e.named("consistency") for e in board.everything)
+    columns = len(board.columns) + consistent
+    head = ["", "Model", escape(title(board.headline)[:1].upper() + title(board.headline)[1:]), r"95\% interval"]
+    head += [escape(title(c)) for c in board.columns] + ["Consistency"] * consistent + ["$n$", "Errors"]
     lines = [
         f"% {re.sub(r'[^ -~]', '?', board.suite.name)} v{re.sub(r'[^ -~]', '?', board.suite.version)}, "
         f"suite hash {board.suite_hash}. Needs booktabs.",
@@ -27,16 +39,37 @@ def leaderboard(board: Board) -> str:
         r"\toprule",
         " & ".join(head) + r" \\",
         r"\midrule",
-        *(_row(board, e) for e in board.models),
+        *(_row(board, e, consistent) for e in board.models),
     ]
     if board.baselines:
-        lines += [r"\midrule"] * bool(board.models) + [_row(board, e) for e in board.baselines]
+        lines += [r"\midrule"] * bool(board.models) + [_row(board, e, consistent) for e in board.baselines]
     for apart in board.apart:
         lines.append(r"\midrule")
         lines.append(rf"\multicolumn{{{columns + 6}}}{{l}}{{Apart: {escape(apart.reason)}}} \\")
-        lines += [_row(board, e) for e in apart.entries]
-    lines += [r"\bottomrule", r"\end{tabular}"]
+        lines += [_row(board, e, consistent) for e in apart.entries]
+    lines += [*_published(board, columns + 6), r"\bottomrule", r"\end{tabular}"]
     return "\n".join([*lines, *(f"% {re.sub(r'[^ -~]', '?', n)}" for n in footnotes(board))]) + "\n"
+
+
+def _published(board: Board, width: int) -> list[str]:
+    """Figures read elsewhere under the suite's own protocol; those of other protocols do not belong beside ours."""
+    columns, rows = published_rows(board)
+    place = {name: i for i, name in enumerate(columns)}
+
+    def cell(row: Figures, name: str) -> str:
+        value = row.values[place[name]] if name in place else None
+        return "--" if value is None else f"{value:.1f}"
+
+    own = [r for r in rows if r.protocol == board.suite.rules.name and any(v is not None for v in r.values)]
+    if not own:
+        return []
+    head = rf"\multicolumn{{{width}}}{{l}}{{Published under {escape(board.suite.rules.name)}, not run here}} \\"
+    names = [title(c) for c in (board.headline, *board.columns)]
+    blank = [""] * (width - len(names) - 3)
+    return [r"\midrule", head] + [
+        " & ".join(["", escape(r.model), cell(r, names[0]), "", *(cell(r, n) for n in names[1:]), *blank]) + r" \\"
+        for r in own
+    ]
 
 
 def document(board: Board) -> str:
@@ -73,7 +106,7 @@ def escape(text: str) -> str:
     return "".join(made)
 
 
-def _row(board: Board, entry: Entry) -> str:
+def _row(board: Board, entry: Entry, consistent: bool) -> str:
     main = entry.main(board.headline)
     name = escape(entry.label)
     cells = [
@@ -82,6 +115,7 @@ def _row(board: Board, entry: Entry) -> str:
         number(main).replace("–", "--"),
         interval(main),
         *(number(entry.main(c)).replace("–", "--") for c in board.columns),
+        *([number(entry.named("consistency")).replace("–", "--")] if consistent else []),
         count(entry.run.n),
         count(entry.run.errors),
     ]

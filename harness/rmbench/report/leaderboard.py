@@ -15,8 +15,11 @@ BASELINES = ("random", "length", "constant", "oracle")
 """What stands before the colon in the reference of a null model."""
 
 UNFINISHED = "not finished: run the same eval again to go on"
+NO_ANSWER = "no answer to any item: every judgment is an error"
 
 TOTALS = ("overall", "micro")
+AXIS = 34
+"""Characters of a name on an axis of a plot."""
 
 
 class Entry(NamedTuple):
@@ -26,6 +29,8 @@ class Entry(NamedTuple):
     """Unique within a table."""
     stored: Stored
     estimates: tuple[Estimate, ...]
+    short: str = ""
+    """The label, clipped for an axis where it is long; unique as well."""
     rank: int | None = None
     """1 + the number of models whose interval lies entirely above; equal ranks are a group. None: not ranked."""
 
@@ -58,6 +63,19 @@ class Published(NamedTuple):
     protocol: str
     source: str
     notes: str
+
+
+class Figures(NamedTuple):
+    """What one source says of one model under one protocol, as a row."""
+
+    model: str
+    metric: str
+    values: tuple[float | None, ...]
+    """In the order of the columns."""
+    also: str
+    """Figures of parts that the suite has no column for."""
+    protocol: str
+    source: str
 
 
 class Difference(NamedTuple):
@@ -96,7 +114,8 @@ class Board(NamedTuple):
     columns: tuple[str, ...]
     """Scopes with a column of their own: the categories, or the subsets where there is one category only."""
     headline: str
-    """The scope that orders and ranks: ``overall``, or ``micro`` where the overall is undefined."""
+    """The scope that orders: ``overall``, or ``micro`` where the overall is undefined; it ranks too. Where the rules
+    give neither, the first scope of its own, which orders only."""
     models: tuple[Entry, ...]
     baselines: tuple[Entry, ...]
     apart: tuple[Apart, ...]
@@ -162,6 +181,20 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def clip(text: str, longest: int) -> str:
+    """Short enough for a column or an axis; the end of a name tells models apart better than its middle."""
+    return text if len(text) <= longest else f"{text[: longest // 2 - 1]}…{text[-(longest - longest // 2) :]}"
+
+
+def clipped(names: Sequence[str], longest: int) -> dict[str, str]:
+    """Each name clipped to ``longest``, or to as much more as keeps all of them apart."""
+    for size in range(longest, max(map(len, names), default=0) + 1):
+        made = {name: clip(name, size) for name in names}
+        if len(set(made.values())) == len(made):
+            return made
+    return {name: name for name in names}
+
+
 def read_published(file: Path) -> list[Published]:
     """The table of facts that is committed beside the results (``published.csv``); empty where there is none."""
     if not file.is_file():
@@ -180,6 +213,25 @@ def read_published(file: Path) -> list[Published]:
                 f"{file} is not a table of published figures ({error!r}); it needs the columns "
                 f"{', '.join(Published._fields)}"
             ) from error
+
+
+def published_rows(board: Board) -> tuple[list[str], list[Figures]]:
+    """Columns that have a figure, and a row per model, metric, protocol and source; the suite's own protocol first,
+    then by name: in no order of merit, since the protocols differ."""
+    grouped: dict[tuple[str, str, str, str], dict[str, float]] = {}
+    for p in board.published:
+        category = "overall" if p.category.lower() in ("overall", "all", "average") else p.category
+        grouped.setdefault((p.protocol, p.model, p.source, p.metric), {})[category] = p.value
+    given = {c for values in grouped.values() for c in values}
+    columns = [c for c in ("overall", *board.suite.categories) if c in given]
+    rows = [
+        Figures(
+            model, metric, tuple(values.get(c) for c in columns),
+            "; ".join(f"{c} {v:g}" for c, v in values.items() if c not in columns), protocol, source,
+        )
+        for (protocol, model, source, metric), values in sorted(grouped.items())
+    ]  # fmt: skip
+    return columns, sorted(rows, key=lambda r: r.protocol != board.suite.rules.name)
 
 
 # How a number is written, the same in every format for people
@@ -223,11 +275,13 @@ def footnotes(board: Board) -> list[str]:
     """What the reader of a table must know, in sentences."""
     rules = board.suite.rules
     notes = [f"Rules: {rules.name}. {rules.about}".strip()]
-    if board.models:
+    if board.models and board.headline in TOTALS:
         notes.append(
             f"Ranked by {board.headline}; rank = 1 + number of models whose interval lies entirely above, "
             "so models of one rank are not told apart by these items."
         )
+    elif board.models:
+        notes.append(f"In order of {title(board.headline)}, and not ranked: one part alone says not which is better.")
     undefined = {e.reason for x in board.shown if (e := x.main("overall")) and e.value is None and e.reason}
     notes += [f"No overall: {reason}." for reason in sorted(undefined)]
     orders: dict[str, list[str]] = {}
@@ -256,9 +310,11 @@ class _Items(NamedTuple):
 
 def _board(runs: Sequence[tuple[Stored, Sequence[Estimate]]], published: Sequence[Published]) -> Board:
     runs = sorted(runs, key=lambda r: (r[0].run.model, r[0].run.fingerprint, r[0].path.as_posix()))
+    names = labels([r[0].run for r in runs])
+    short = clipped(names, AXIS)
     entries = [
-        Entry(label, stored, tuple(estimates))
-        for label, (stored, estimates) in zip(labels([r[0].run for r in runs]), runs, strict=True)
+        Entry(label, stored, tuple(estimates), short[label])
+        for label, (stored, estimates) in zip(names, runs, strict=True)
     ]
     groups: dict[_Items, list[Entry]] = {}
     apart: dict[str, list[Entry]] = {}
@@ -267,6 +323,9 @@ def _board(runs: Sequence[tuple[Stored, Sequence[Estimate]]], published: Sequenc
         if run.status == "running":
             # Its numbers would count what is not judged yet as wrong.
             apart.setdefault(UNFINISHED, []).append(entry._replace(estimates=()))
+        elif 0 < run.n == run.errors:
+            # Rules that count an error as wrong would give it a 0: "said nothing" is not "says no".
+            apart.setdefault(NO_ANSWER, []).append(entry)
         else:
             seed = None if run.limit is None else run.seed
             groups.setdefault(_Items(run.suite_hash, run.suite.partial, run.limit, seed), []).append(entry)
@@ -287,12 +346,12 @@ def _board(runs: Sequence[tuple[Stored, Sequence[Estimate]]], published: Sequenc
     if len(scopes) <= 1:
         scopes = [s for s in rows if s.startswith("subset:")]
         scopes = scopes if len(scopes) > 1 else []
-    headline = _headline(main or entries)
+    headline = _headline(main or entries, scopes)
     models = _ranked([e for e in main if not e.baseline], headline)
     return Board(
         suite=card,
         suite_hash=(main or entries)[0].run.suite_hash,
-        columns=tuple(scopes),
+        columns=tuple(s for s in scopes if s != headline),
         headline=headline,
         models=tuple(models),
         baselines=tuple(_ordered([e for e in main if e.baseline], headline)),
@@ -312,9 +371,11 @@ def _why_apart(run: Run, table: Run | None) -> str:
     return f"other items or rules: suite hash {run.suite_hash} (v{run.suite.version}){other}"
 
 
-def _headline(entries: Sequence[Entry]) -> str:
-    defined = [e for e in entries if (m := e.main("overall")) is not None and m.value is not None]
-    return "overall" if defined or not entries else "micro"
+def _headline(entries: Sequence[Entry], scopes: Sequence[str]) -> str:
+    def defined(scope: str) -> bool:
+        return any((m := e.main(scope)) is not None and m.value is not None for e in entries)
+
+    return next((scope for scope in (*TOTALS, *scopes) if defined(scope)), TOTALS[0])
 
 
 def _value(entry: Entry, scope: str) -> float:
@@ -328,6 +389,8 @@ def _ordered(entries: Sequence[Entry], scope: str) -> list[Entry]:
 
 def _ranked(entries: Sequence[Entry], scope: str) -> list[Entry]:
     ordered = _ordered(entries, scope)
+    if scope not in TOTALS:
+        return ordered
     bounds: list[tuple[float, float] | None] = []
     for entry in ordered:
         e = entry.main(scope)

@@ -13,6 +13,7 @@ from rmbench.report.leaderboard import (
     interval,
     number,
     plain,
+    published_rows,
     scope_rows,
     title,
 )
@@ -65,7 +66,7 @@ def _ranking(board: Board, entries: Sequence[Entry], *, ranked: bool) -> str:
     head = [
         *(["#"] if ranked else []),
         "model",
-        board.headline,
+        escape(title(board.headline)),
         "95% interval",
         *(escape(title(c)) for c in board.columns),
         *(["consistency"] if consistent else []),
@@ -109,14 +110,18 @@ def _subsets(board: Board, entries: Sequence[Entry]) -> str:
 
 
 def _published(board: Board) -> str:
-    """By protocol and name, the suite's own protocol first: in no order of merit, since the protocols differ."""
-    rows = board.published
-    chosen = [r for r in rows if r.category.lower() in ("overall", "all", "average")] or list(rows)
-    chosen.sort(key=lambda r: (r.protocol != board.suite.rules.name, r.protocol, r.model, r.source))
+    columns, rows = published_rows(board)
+    also = any(r.also for r in rows)
     body = [
-        [escape(r.model), escape(r.category), escape(r.metric), f"{r.value:g}", escape(r.protocol), escape(r.source)]
-        for r in chosen[:PUBLISHED_ROWS]
+        [
+            escape(r.model),
+            *("–" if v is None else f"{v:g}" for v in r.values),
+            *([escape(r.also)] if also else []),
+            *map(escape, (r.metric, r.protocol, r.source)),
+        ]
+        for r in rows[:PUBLISHED_ROWS]
     ]
+    head = ["model", *map(escape, columns), *(["also"] if also else []), "metric", "protocol", "source"]
     more = len(rows) - len(body)
-    text = table(["model", "category", "metric", "value", "protocol", "source"], body, "lllrll")
-    return text + (f"\n\n{count(more)} more published figures stand in the CSV." if more else "")
+    text = table(head, body, "l" + "r" * len(columns) + "l" * (also + 3))
+    return text + (f"\n\n{count(more)} more rows of published figures stand in the CSV." if more else "")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rmbench.errors import BadData, UsageError
 from rmbench.metrics.intervals import group_codes, interval, mean_measure
 from rmbench.metrics.summary import credits_of
-from rmbench.report.leaderboard import Board, Entry, plain, scope_rows, title
+from rmbench.report.leaderboard import Board, Entry, clip, plain, scope_rows, title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -110,7 +110,9 @@ def _categories(board: Board) -> Figure | None:
         axis.set_xlim(0, 1)
         axis.set_xticks([0, 0.5, 1], ["0", "50", "100"])
         axis.set_ylim(len(entries) - 0.4, -0.6)
-        axis.set_yticks(range(len(entries)), [_label(e.label) for e in entries])
+        axis.set_yticks(range(len(entries)), [e.short for e in entries])
+    if len(entries) < len(board.shown):
+        figure.supxlabel(f"{len(entries)} of {len(board.shown)} models, the best ones", fontsize=8)
     return figure
 
 
@@ -131,8 +133,9 @@ def _differences(board: Board) -> Figure | None:
     axis.set_xticks(
         range(len(scopes)), [_label(s, 24) for s in scopes], rotation=60, ha="right", rotation_mode="anchor"
     )
-    axis.set_yticks(range(len(names)), [_label(n) for n in names])
-    axis.set_title(f"points against {_label(board.shown[0].label)}; * p < 0.05, Benjamini-Hochberg")
+    axis.set_yticks(range(len(names)), names)
+    # Over the whole figure: the table itself may be narrower than the sentence.
+    figure.suptitle(f"points against {board.shown[0].short}\n* p < 0.05, Benjamini-Hochberg", fontsize=8)
     axis.grid(visible=False)
     bar = figure.colorbar(image, ax=axis, shrink=0.8, boundaries=np.linspace(-reach, reach, 101))
     bar.set_ticks([-reach, 0, reach], labels=[f"{100 * t:+.0f}" for t in (-reach, 0, reach)])
@@ -151,12 +154,11 @@ def _paired(board: Board) -> tuple[list[str], list[str], Any, Any]:
         others = [e for e in others if e.run.suite_hash == first.run.suite_hash]
     scopes = [title(s) for s, _, _ in scope_rows(board.suite, first.estimates) if s.startswith("subset:")]
     scopes = scopes or list(dict.fromkeys(f.subset for f in first.stored.facts))
-    credit = {e.label: {e.stored.facts[i].hash: c for c, i in _credits(e)} for e in (first, *others)}
+    a, *credits = ({e.stored.facts[i].hash: c for c, i in _credits(e)} for e in (first, *others))
     values = np.full((len(others), len(scopes)), np.nan)
     significant = np.zeros(values.shape, dtype=bool)
     rng = np.random.default_rng(0)
-    for y, entry in enumerate(others):
-        a, b = credit[first.label], credit[entry.label]
+    for y, b in enumerate(credits):
         p: list[float | None] = []
         for x, scope in enumerate(scopes):
             of = [f for f in first.stored.facts if f.subset == scope and f.hash in a and f.hash in b]
@@ -168,7 +170,7 @@ def _paired(board: Board) -> tuple[list[str], list[str], Any, Any]:
             p.append(paired_test(d, group_codes([f.cluster for f in of]), rng=rng).p)
         significant[y] = [q is not None and q < 0.05 for q in benjamini_hochberg(p)]
     kept = [x for x in range(len(scopes)) if not np.isnan(values[:, x]).all()]
-    return [e.label for e in others], [scopes[x] for x in kept], values[:, kept], significant[:, kept]
+    return [e.short for e in others], [scopes[x] for x in kept], values[:, kept], significant[:, kept]
 
 
 def _margins(board: Board) -> Figure | None:
@@ -193,10 +195,10 @@ def _margins(board: Board) -> Figure | None:
             label="wrong or tied",
         )
         axis.axvline(0, color=BLACK, linewidth=0.8)
-        axis.set_title(_label(entry.label))
+        axis.set_title(entry.short)
         axis.set_xlabel("margin of the best response")
     axes[0].set_ylabel("items")
-    axes[0].legend(loc="upper left")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower right", ncols=2)
     return figure
 
 
@@ -219,7 +221,7 @@ def _reliability(board: Board) -> Figure | None:
         )
         axis.set_xlim(0.48, 1.02)
         axis.set_ylim(-0.02, 1.02)
-        axis.set_title(f"{_label(entry.label)}\nECE {ece(margins):.3f}, {len(margins):,} pairs")
+        axis.set_title(f"{entry.short}\nECE {ece(margins):.3f}, {len(margins):,} pairs")
         axis.set_xlabel("confidence, sigmoid of |margin|")
     axes[0].set_ylabel("accuracy")
     return figure
@@ -257,7 +259,7 @@ def _position(board: Board) -> Figure | None:
         axis.set_xticks(range(4), names)
         axis.set_yticks(range(4), names)
         axis.set_xlabel("verdict in the first order")
-        axis.set_title(f"{_label(entry.label)}\nsame in both: {same:,} of {len(seen):,}")
+        axis.set_title(f"{entry.short}\nsame in both: {same:,} of {len(seen):,}")
         axis.grid(visible=False)
     axes[0].set_ylabel("verdict in the second order")
     return figure
@@ -269,19 +271,19 @@ def _votes(board: Board) -> Figure | None:
     curves = [(e, c) for e in board.shown if (c := votes.curve(e.stored.facts, e.stored.judgments)) is not None]
     if not curves:
         return None
-    figure, (axis,) = _figure(5.4, 3.2)
+    figure, (axis,) = _figure(6.2, 3.2)
     for i, (entry, curve) in enumerate(curves[:LINES]):
         groups = _groups(entry, curve.items)
         bounds = [_bounds(curve.average[:, j], groups) for j in range(len(curve.k))]
         axis.fill_between(
             curve.k, [b[1] for b in bounds], [b[2] for b in bounds], color=COLOURS[i], alpha=0.15, linewidth=0
         )
-        axis.plot(curve.k, [b[0] for b in bounds], MARKERS[i] + "-", color=COLOURS[i], label=_label(entry.label))
+        axis.plot(curve.k, [b[0] for b in bounds], MARKERS[i] + "-", color=COLOURS[i], label=entry.short)
         axis.plot(curve.k, curve.both.mean(axis=0), ":", color=COLOURS[i])
     axis.set_xticks(max((c.k for _, c in curves[:LINES]), key=len))
     axis.set_xlabel("samples in the vote (dotted: right in both orders)")
     axis.set_ylabel("accuracy")
-    axis.legend()
+    figure.legend(loc="outside right upper")
     return figure
 
 
@@ -304,7 +306,7 @@ def _best_of_n(board: Board) -> Figure | None:
         gold.plot(n, [e.value for _, e in points], MARKERS[i] + style, color=_colour(i))
         gold.fill_between(n, low, high, color=_colour(i), alpha=0.12, linewidth=0)
         scores = [e.extra.get("proxy") for _, e in points]
-        proxy.plot(n, scores, MARKERS[i] + style, color=_colour(i), label=_label(entry.label))
+        proxy.plot(n, scores, MARKERS[i] + style, color=_colour(i), label=entry.short)
     for axis, name in ((gold, "gold: grade of the pick"), (proxy, "proxy: its score, own unit")):
         axis.set_xticks([n for n, _ in curves[0][1]] if len(curves[0][1]) <= 12 else axis.get_xticks())
         axis.set_xlabel("best of n")
@@ -364,10 +366,11 @@ def _by(
         style = "--" if entry.baseline else "-"
         axis.errorbar(
             x, y, [y - low, high - y], color=_colour(i), marker=MARKERS[i % len(MARKERS)], linestyle=style,
-            elinewidth=0.7, label=_label(entry.label),
+            elinewidth=0.7, label=entry.short,
         )  # fmt: skip
     axis.axhline(0.5, color="#999999", linewidth=0.7, linestyle=":")
-    axis.set_ylim(0, 1.02)
+    # Chance stays in sight; below it, only what is there.
+    axis.set_ylim(max(-0.02, min(0.5, *(p[2] for _, points in lines for p in points)) - 0.04), 1.02)
     axis.set_xlabel(name)
     axis.set_ylabel("accuracy")
     figure.legend(loc="outside right upper")
@@ -414,11 +417,18 @@ def _trend(board: Board, x: Mapping[str, float], x_name: str) -> Figure | None:
             axis.fill_between(grid, fit[0] - fit[1], fit[0] + fit[1], color=COLOURS[i], alpha=0.12, linewidth=0)
     if logarithmic:
         axis.set_xscale("log")
+        for ticks in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
+            ticks(_plain_ticks)
     axis.set_xlabel(plain(x_name))
     axis.set_ylabel("score")
     axis.set_ylim(max(-0.02, axis.get_ylim()[0]), min(1.02, axis.get_ylim()[1]))
     figure.legend(loc="outside right upper")
     return figure
+
+
+def _plain_ticks(value: float, _: int) -> str:
+    """1, 2 and 5 of each power of ten in figures: matplotlib's own are TeX, which stays as it is here."""
+    return f"{value:g}" if f"{value:e}"[0] in "125" else ""
 
 
 def _line(x: Any, y: Any, grid: Any) -> tuple[Any, Any]:
@@ -457,7 +467,8 @@ def _lines(board: Board, *, baselines: bool = False) -> list[Entry]:
 
 
 def _margin(entry: Entry, *, pairs: bool = False) -> Any:
-    """(items,) score of the best response less the best of the others, of judged items that have a best."""
+    """(items,) score of the best response less the best of the others, of judged items that have a best; ``pairs``:
+    only what a sigmoid may be taken of."""
     import numpy as np
 
     made = []
@@ -465,6 +476,8 @@ def _margin(entry: Entry, *, pairs: bool = False) -> Any:
         if pairs and len(f.grades) != 2:
             continue
         judgment = entry.stored.judgments.get(f.item_id)
+        if pairs and judgment is not None and judgment.ballots:
+            continue  # shares of votes are no log-odds
         if judgment is None or judgment.scores is None or len(f.grades) < 2 or min(f.grades) == max(f.grades):
             continue
         best = max(f.grades)
@@ -551,9 +564,7 @@ def _colour(i: int) -> str:
 
 
 def _label(text: str, longest: int = 34) -> str:
-    """Short enough for an axis; the end of a name tells models apart better than its middle."""
-    text = plain(text)
-    return text if len(text) <= longest else f"{text[: longest // 2 - 1]}…{text[-(longest - longest // 2) :]}"
+    return clip(plain(text), longest)
 
 
 PLOTS: dict[str, Callable[[Board], Figure | None]] = {

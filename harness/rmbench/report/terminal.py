@@ -6,7 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rmbench.core import Estimate
-from rmbench.report.leaderboard import Board, by_name, count, footnotes, interval, number, plain, scope_rows, title
+from rmbench.report.leaderboard import (
+    Board,
+    by_name,
+    clip,
+    count,
+    footnotes,
+    interval,
+    number,
+    plain,
+    scope_rows,
+    title,
+)
 from rmbench.store import Stored
 
 if TYPE_CHECKING:
@@ -95,26 +106,37 @@ def _beside(estimates: Sequence[Estimate]) -> list[str]:
     return [f"{plain(scope)}: {', '.join(parts)}" for scope, parts in found.items()]
 
 
-def leaderboard(board: Board) -> Group:
-    """A suite's models, baselines and what stands apart. At most 80 columns, with fewer category columns if need be."""
+def leaderboard(board: Board, width: int = 80) -> Group:
+    """A suite's models, baselines and what stands apart, with as many category columns as ``width`` holds."""
     from rich.console import Group
     from rich.text import Text
 
+    columns = list(board.columns)
+    heads = {scope: clip(plain(title(scope)), 9) for scope in (board.headline, *columns)}
+    longest = max([10, *(len(e.label) for e in board.entries)])
+    fixed = max([1, *(len(f"{e.rank}{count(e.run.n)}{count(e.run.errors)}") for e in board.entries)])
+    fixed += len(heads[board.headline]) + len("[12.3, 45.6]") + len("err") + 6
+    names = [e.label for e in board.entries]
+
+    def told_apart(room: int) -> bool:
+        return room >= min(longest, 18) and len({clip(n, room) for n in names}) == len(set(names))
+
+    while not told_apart(room := width - fixed - sum(max(5, len(heads[c])) + 1 for c in columns)) and columns:
+        columns.pop()
     table = _table()
-    table.add_column("#", justify="right")
-    table.add_column(Text(plain(board.suite.name)), overflow="ellipsis", no_wrap=True, min_width=14, ratio=1)
-    table.add_column(board.headline, justify="right")
-    table.add_column("95% interval")
-    columns = board.columns[:4]
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column(Text(clip(plain(board.suite.name), room)), no_wrap=True)
+    table.add_column(Text(heads[board.headline]), justify="right", no_wrap=True)
+    table.add_column("95% interval", no_wrap=True)
     for scope in columns:
-        table.add_column(Text(title(scope)), justify="right", max_width=9, overflow="ellipsis", no_wrap=True)
-    table.add_column("n", justify="right")
-    table.add_column("err", justify="right")
+        table.add_column(Text(heads[scope]), justify="right", no_wrap=True)
+    table.add_column("n", justify="right", no_wrap=True)
+    table.add_column("err", justify="right", no_wrap=True)
     for entries, style in ((board.models, None), (board.baselines, "dim")):
         for entry in entries:
             table.add_row(
                 "" if entry.rank is None else str(entry.rank),
-                Text(entry.label),
+                Text(clip(entry.label, room)),
                 number(entry.main(board.headline)),
                 interval(entry.main(board.headline)),
                 *(number(entry.main(c)) for c in columns),
@@ -122,7 +144,7 @@ def leaderboard(board: Board) -> Group:
                 count(entry.run.errors),
                 style=style,
             )
-    parts: list[Text | Table] = [table] if board.entries else []
+    parts: list[Text | Table] = [table] if board.entries else [Text(plain(board.suite.name), style="bold")]
     for apart in board.apart:
         parts.append(Text(plain(f"Apart, {apart.reason}:"), style="bold"))
         for entry in apart.entries:
@@ -130,11 +152,11 @@ def leaderboard(board: Board) -> Group:
             done = (
                 f"{entry.run.done:,} of {entry.run.n:,} items"
                 if e is None
-                else f"{number(e)} {interval(e)} (n {e.n:,})"
+                else f"{title(board.headline)} {number(e)} {interval(e)} (n {e.n:,})"
             )
-            parts.append(Text(f"  {entry.label}: {done}"))
+            parts.append(Text(f"  {entry.label}{' (baseline)' if entry.baseline else ''}: {plain(done)}"))
     hidden = len(board.columns) - len(columns)
-    notes = footnotes(board) + ([f"{hidden} more columns in the files."] if hidden else [])
+    notes = footnotes(board) + ([f"{hidden} more column{'s' * (hidden > 1)} in the files."] if hidden else [])
     return Group(*parts, *(Text(n, style="dim") for n in notes))
 
 

@@ -205,6 +205,8 @@ async function update() {
     fixed: (i) => outcome(b, i) === RIGHT && counts(outcome(a, i)) && outcome(a, i) !== RIGHT,
     flipped: (i) => counts(outcome(a, i)) && counts(outcome(b, i)) && outcome(a, i) !== outcome(b, i),
     disagree: (i) => divided(i) > 0,
+    both: (i) => outcome(a, i) === RIGHT && outcome(b, i) === RIGHT,
+    neither: (i) => [a, b].every((m) => counts(outcome(m, i)) && outcome(m, i) !== RIGHT),
     inconsistent: (i) => inconsistent(a, i),
   }[$("show").value];
   found = data.items.map((_, i) => i).filter((i) =>
@@ -229,6 +231,7 @@ async function update() {
 function list() {
   const a = +$("a").value, b = +$("b").value;
   $("found").textContent = `${found.length.toLocaleString("en")} of ${data.items.length.toLocaleString("en")} items`;
+  $("who").textContent = `A: ${data.models[a].label}. B: ${data.models[b].label}.`;
   const rows = found.slice(at, at + PAGE).map((i) => {
     const [id, subset] = data.items[i], marks = make("span", { className: "marks" });
     for (const m of new Set([a, b])) {
@@ -254,14 +257,16 @@ function list() {
 function verdicts(model, i) {
   const ballots = data.judged[model].ballots[i];
   if (!ballots) return null;
-  const said = texts.words[model][i] || [], boxes = [];
+  const said = texts.words[model][i] || [], boxes = [], grades = data.items[i][2];
   ballots.forEach(([shown, verdict, rated, sample, probabilities, labels, judge, error], k) => {
     const order = shown.length > 1 ? `shown ${shown.map((r) => r + 1).join(", ")}` : `response ${shown[0] + 1} alone`;
     const says = error ? `no verdict: ${error}` : rated ? `rating ${short(verdict)}`
-      : verdict === "tie" ? "tie" : verdict === null ? "no verdict" : `response ${verdict + 1}`;
+      : verdict === "tie" ? "tie" : verdict === null ? "no verdict" : `picks response ${verdict + 1}`;
+    const clear = !error && !rated && typeof verdict === "number" && Math.min(...grades) < Math.max(...grades);
+    const code = !clear ? "" : grades[verdict] === Math.max(...grades) ? RIGHT : WRONG;
     const title = [judge, order, sample ? `sample ${sample + 1}` : null, says, labels.length ? labels.join(" ") : null,
       probabilities ? `p ${probabilities.map(short).join(" / ")}` : null].filter(Boolean).join(" · ");
-    const box = make("div", { className: "box" }, make("h4", { textContent: title }));
+    const box = make("div", { className: "box" }, make("h4", {}, title, code ? make("span", { className: code, textContent: ` ${MARK[code]}` }) : null));
     const [text, thinking] = said[k] || [];
     if (text) box.append(textBlock(text));
     if (thinking) box.append(make("details", {}, make("summary", { textContent: "Thinking" }), textBlock(thinking)));
@@ -355,19 +360,24 @@ function scatter() {
   g.fillText(`±${short(+rx.toPrecision(2))}`, size - pad, size - 10);
   g.save(); g.translate(14, size / 2); g.rotate(-Math.PI / 2); g.fillText("B: best response ahead →", 0, 0); g.restore();
   g.fillText(`±${short(+ry.toPrecision(2))}`, pad, 18);
-  const flips = { fixed: 0, broken: 0 };
-  g.globalAlpha = points.length > 800 ? 0.45 : 0.75;
-  for (const [x, y, i] of points) {
+  const stacks = new Map();  // judges' margins take few values: what lies on one spot is drawn as a larger one
+  for (const [x, y] of points) {
+    const spot = `${x} ${y}`;
+    stacks.set(spot, [x, y, (stacks.get(spot)?.[2] || 0) + 1]);
+  }
+  g.globalAlpha = stacks.size > 800 ? 0.45 : 0.7;
+  for (const [x, y, n] of stacks.values()) {
     const flipped = x > 0 && y <= 0 ? "broken" : x <= 0 && y > 0 ? "fixed" : null;
-    if (flipped) flips[flipped]++;
-    g.fillStyle = g.strokeStyle = colour(flipped === "broken" ? "--bad" : flipped ? "--good" : "--dim");
+    const radius = Math.min(18, (flipped ? 2.2 : 1.6) + Math.sqrt(n));
+    g.fillStyle = colour(flipped === "broken" ? "--bad" : flipped ? "--good" : "--dim");
     g.beginPath();
-    if (flipped === "broken") g.rect(px(x) - 2.5, py(y) - 2.5, 5, 5);  // shape as well as colour
-    else g.arc(px(x), py(y), flipped ? 3 : 2, 0, 7);
+    if (flipped === "broken") g.rect(px(x) - radius, py(y) - radius, 2 * radius, 2 * radius);  // shape as well as colour
+    else g.arc(px(x), py(y), radius, 0, 7);
     g.fill();
   }
-  $("scatter-note").textContent = `${points.length.toLocaleString("en")} items. Margin: score of the best-graded response minus the best of the others, ` +
-    `each model in its own unit. Squares, A right and B not: ${flips.broken}. Large dots, B right and A not: ${flips.fixed}. Click a point to open the item.`;
+  cross(a, b);
+  $("scatter-note").textContent = `${points.length.toLocaleString("en")} items, a larger mark for several on one spot. Margin: score of the best-graded ` +
+    "response minus the best of the others, each model in its own unit. Squares: A right and B not. Coloured dots: B right and A not. Click a mark to open its item.";
   canvas.onclick = (event) => {
     const box = canvas.getBoundingClientRect(), mx = event.clientX - box.left, my = event.clientY - box.top;
     let near = null, distance = 144;
@@ -377,6 +387,21 @@ function scatter() {
     }
     if (near !== null) show(near);
   };
+}
+
+function cross(a, b) {
+  const right = (m, i) => outcome(m, i) === RIGHT, table = $("cross");
+  const both = data.items.map((_, i) => i).filter((i) => counts(outcome(a, i)) && counts(outcome(b, i)));
+  const cell = (kind, x, y) => {
+    const n = both.filter((i) => right(a, i) === x && right(b, i) === y).length;
+    const button = make("button", { type: "button", textContent: n.toLocaleString("en"), title: "show these items" });
+    button.onclick = () => { $("show").value = kind; update(); $("items").scrollIntoView(); };
+    return make("td", { className: x === y ? "" : x ? "l" : "w" }, button);
+  };
+  const th = (text, scope) => make("th", { scope, textContent: text });
+  table.replaceChildren(make("thead", {}, make("tr", {}, make("td"), th("B right", "col"), th("B not", "col"))),
+    make("tbody", {}, make("tr", {}, th("A right", "row"), cell("both", true, true), cell("broken", true, false)),
+      make("tr", {}, th("A not", "row"), cell("fixed", false, true), cell("neither", false, false))));
 }
 
 // Start
