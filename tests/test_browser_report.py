@@ -251,7 +251,7 @@ def test_no_layout_break(browser: Any, written: Path, width: int) -> None:
 
 def test_a_point_of_the_scatter_opens_its_item(opened: Opened) -> None:
     page = opened.page
-    assert "items. Margin" in page.locator("#scatter-note").inner_text()
+    assert "Margin: score of the best-graded" in page.locator("#scatter-note").inner_text()
     box = page.locator("#scatter").bounding_box()
     for step in range(40, int(box["width"]) - 40, 8):
         page.locator("#scatter").click(position={"x": step, "y": box["height"] - step})

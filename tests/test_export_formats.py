@@ -204,6 +204,16 @@ def test_every_eval_ever_follows_the_schemas(tmp_path: Path, texts: bool, judge:
     assert {row["sample_id"] for row in rows if row["evaluation"]["is_correct"]} == right
 
 
+@pytest.mark.parametrize("model", ["org/good", "length:longest", "a/b/c", "scripted:x y.jsonl", "org/" + "n" * 100])
+def test_every_eval_ever_is_found_by_the_models_id(tmp_path: Path, model: str) -> None:
+    stored, estimates = one(tmp_path, made.suite(8, source="hf:org/set:{key}"), model)
+    record_file, *_ = sorted(every_eval_ever.export(stored, estimates))
+    record = json.loads(every_eval_ever.export(stored, estimates)[record_file])
+    assert record_file.split("/")[2:4] == record["model_info"]["id"].split("/")
+    assert record["model_info"]["name"] == model
+    assert all("hf_split" not in r["source_data"] for r in record["evaluation_results"])
+
+
 def test_the_schema_copy_refuses_what_it_should(tmp_path: Path) -> None:
     of = made.suite(8)
     files = every_eval_ever.export(*one(tmp_path, of))
@@ -289,6 +299,14 @@ def test_eval_results_are_what_the_hubs_library_reads(tmp_path: Path) -> None:
     assert overall.value == pytest.approx(100 * value, abs=1e-3)
     assert "toy-1" in overall.notes
     assert stored.run.suite_hash in overall.notes
+
+
+def test_eval_results_of_a_part_say_so(tmp_path: Path) -> None:
+    pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
+    of = made.suite(16, source="hf:org/set:test", missing={"sums": 5}, counts={"sums": 20})
+    ((_, content),) = hub.eval_results(*one(tmp_path, of, limit=16)).items()
+    assert b"limited to 16 items, seed 0" in content
+    assert b"items absent from the data 5" in content
 
 
 def test_eval_results_need_a_data_set_on_the_hub(tmp_path: Path) -> None:

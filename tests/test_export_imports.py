@@ -153,6 +153,7 @@ def test_rewardbench_columns_and_results_without_scores(tmp_path: Path) -> None:
     run, _, judgments = imports.read(file, "rewardbench", of)
     assert run.model == "org/pair-model"
     assert [judgments[i.id].scores for i in of.items] == [(1.0, 0.0), (0.0, 1.0), (0.5, 0.5)]
+    assert "1 rows count one half in the file" in " ".join(run.notes)
 
 
 def test_not_a_number_is_an_error_and_no_win(tmp_path: Path) -> None:

@@ -30,11 +30,13 @@ def export(stored: Stored, estimates: Sequence[Estimate], items: Mapping[str, It
     an item is named by its id alone. The id is made from the run, so that a second export replaces the first."""
     run = stored.run
     own = _own(estimates)
-    developer, _, name = run.model.rpartition("/")
-    model_id = f"{developer or 'local'}/{name}"
+    developer, _, name = run.model.partition("/") if "/" in run.model else ("local", "", run.model)
+    # Records are looked up by path: the id has to name the folder letter by letter.
+    developer, name = slug(developer), slug(name.replace("/", "_"))
+    model_id = f"{developer}/{name}"
     identity = f"{run.suite.name}/{model_id}/{run.fingerprint}/{run.suite_hash}/{run.limit}/{run.seed}"
     uuid = str(UUID(bytes=hashlib.sha256(identity.encode()).digest()[:16], version=4))
-    folder = f"data/{slug(run.suite.name)}/{slug(developer.replace('/', '_')) if developer else 'local'}/{slug(name)}"
+    folder = f"data/{slug(run.suite.name)}/{model_id}"
     evaluation_id = f"{run.suite.name}/{model_id}/{run.fingerprint}-{run.suite_hash}"
     credits = credits_of(stored.facts, stored.judgments, run.suite.rules)
     samples = b"".join(
@@ -57,7 +59,7 @@ def export(stored: Stored, estimates: Sequence[Estimate], items: Mapping[str, It
         "model_info": {
             "name": run.model,
             "id": model_id,
-            "developer": developer or "local",
+            "developer": developer,
             "inference_engine": {"name": run.engine or run.adapter, "version": _engine_version(stored)},
             "additional_details": {
                 "deployment_type": "externally_managed" if run.engine == "endpoint" else "self_deployed",
@@ -136,7 +138,7 @@ def _source(stored: Stored) -> dict[str, Any]:
         repo, _, rest = suite.source.removeprefix("hf:").partition(":")
         split = rest.split("@")[0].split(":")[-1]
         found: dict[str, Any] = {"dataset_name": suite.name, "source_type": "hf_dataset", "hf_repo": repo.split("@")[0]}
-        if split:
+        if split and "{" not in split:  # a suite of several splits names them by a pattern
             found["hf_split"] = split
         return {**found, "samples_number": len(stored.facts), "additional_details": details}
     if suite.source.startswith("http"):

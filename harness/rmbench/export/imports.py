@@ -64,6 +64,10 @@ def read(
     )
     if unknown:
         notes = (*notes, f"{len(unknown):,} rows of the file are of no item of the suite and are left out")
+    halves = sum(r.get("results") == 0.5 for r in rows) if source == "rewardbench" else 0
+    if halves:
+        # reward-bench writes the same half for a tie and for a reply that it could not read.
+        notes = (*notes, f"{halves:,} rows count one half in the file, and here what the rules say of a tie")
     name = model or next((str(r["model"]) for r in rows if r.get("model")), file.stem.removesuffix("_outputs"))
     settings = {"imported from": source, "model": name, "judgments": _digest(judgments)}
     errors = sum(j.error is not None for j in judgments.values())

@@ -44,7 +44,7 @@ def leaderboard(board: Board) -> str:
     if board.baselines:
         lines += [r"\midrule"] * bool(board.models) + [_row(board, e, consistent) for e in board.baselines]
     for apart in board.apart:
-        lines.append(r"\midrule")
+        lines += [r"\midrule"] * (lines[-1] != r"\midrule")
         lines.append(rf"\multicolumn{{{columns + 6}}}{{l}}{{Apart: {escape(apart.reason)}}} \\")
         lines += [_row(board, e, consistent) for e in apart.entries]
     lines += [*_published(board, columns + 6), r"\bottomrule", r"\end{tabular}"]
