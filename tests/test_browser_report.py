@@ -136,12 +136,21 @@ def test_items_are_searched_and_filtered(opened: Opened) -> None:
     page.select_option("#a", label="org/good")
     page.select_option("#b", label="org/better-step-200")
     counts = {}
-    for kind in ("right", "wrong", "tie", "error", "broken", "fixed", "flipped", "disagree"):
+    kinds = ("right", "wrong", "tie", "error", "both", "neither", "broken", "fixed", "worse", "better", "flipped")
+    for kind in (*kinds, "disagree"):
         page.select_option("#show", kind)
         counts[kind] = found(page)
     assert counts["right"] + counts["wrong"] + counts["tie"] + counts["error"] == 100
     assert counts["broken"] + counts["fixed"] == counts["flipped"] > 0
     assert counts["disagree"] >= counts["flipped"]
+    assert counts["worse"] + counts["better"] == counts["flipped"]
+    assert sum(counts[k] for k in ("both", "broken", "fixed", "neither")) == 100
+    # The table beside the scatter counts the same, and opens the items.
+    shown = [int(t) for t in page.locator("#cross td button").all_inner_texts()]
+    assert shown == [counts[k] for k in ("both", "broken", "fixed", "neither")]
+    page.locator("#cross td button").nth(2).click()
+    assert page.locator("#show").input_value() == "fixed"
+    assert found(page) == counts["fixed"]
     page.select_option("#a", label="judge")
     page.select_option("#show", "inconsistent")
     assert 0 < found(page) < 100
@@ -324,7 +333,8 @@ def test_a_pair_opens_on_what_broke(browser: Any, tmp_path: Path) -> None:
     page = opened.page
     assert "-10.0 ▼" in page.locator("#comparison table").inner_text()
     assert page.locator("#a option:checked").inner_text() == "org/good"
-    assert page.locator("#show").input_value() == "broken"
+    assert page.locator("#show").input_value() == "worse"
+    assert "judge less org/good, Chat" in page.locator(".tiles").inner_text()
     opened.close()
 
 

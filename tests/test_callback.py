@@ -59,3 +59,44 @@ def test_an_unusable_checkpoint_stops_or_warns(tmp_path: Path) -> None:
         EvaluateCheckpoints("starter", out=tmp_path / "r", strict=False).on_save(args, state, None)
     with pytest.raises(ValueError, match="needs a suite"):
         EvaluateCheckpoints()
+
+
+def test_the_training_keeps_its_threads(tmp_path: Path) -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        callback = EvaluateCheckpoints("starter", out=tmp_path / "results", limit=4, threads=2)
+        callback.on_save(*saved(tmp_path / "training", 1), None)
+        assert callback.runs[0].run.settings["threads"] == 2
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")
+def test_with_a_real_trainer(tmp_path: Path) -> None:
+    pytest.importorskip("accelerate", reason="transformers' Trainer needs accelerate, which is not installed")
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer, TrainingArguments
+
+    folder = models.classifier("llama")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    rows = [{**tokenizer("a b c", padding="max_length", max_length=8), "labels": float(i % 2)} for i in range(8)]
+    callback = EvaluateCheckpoints("starter", out=tmp_path / "results", limit=4)
+    arguments = TrainingArguments(
+        str(tmp_path / "training"), max_steps=4, save_steps=2, report_to="none", use_cpu=True, disable_tqdm=True
+    )
+    trainer = Trainer(
+        model=AutoModelForSequenceClassification.from_pretrained(folder),
+        args=arguments,
+        train_dataset=rows,
+        processing_class=tokenizer,
+        callbacks=[callback],
+    )
+    trainer.train()
+    assert [r.run.model for r in callback.runs] == ["training-step-2", "training-step-4"]
+    assert len({r.run.fingerprint for r in callback.runs}) == 2
+    logged = [entry for entry in trainer.state.log_history if any(k.startswith("rmbench/starter/") for k in entry)]
+    assert [entry["step"] for entry in logged] == [2, 4]

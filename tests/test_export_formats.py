@@ -398,6 +398,7 @@ def test_wandb_offline(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")  # mlflow's own, with a newer SQLAlchemy
 def test_mlflow_in_a_local_file(tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow", reason="the [track] extra is not installed")
     stored, estimates = one(tmp_path / "r", made.suite(24))

@@ -53,6 +53,8 @@ def test_sequence_of_runs(runs: rmbench.runs.Runs) -> None:
 
 def test_compare_pairs_runs_of_one_suite(runs: rmbench.runs.Runs) -> None:
     found = runs.compare("org/good", "org/better-step-200", "toy")
+    shown = found._repr_html_()
+    assert all(text in shown for text in ("org/good", "org/better-step-200", "category:Chat", "difference"))
     assert found.n == 40
     overall = next(d for d in found.differences if d.scope == "overall")
     board = runs.leaderboard("toy").frame().set_index("model")["overall"]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,34 @@ def evaluate(
 
     Raises RmbenchError and its kinds, each saying what to do next.
     """
+    with _threads_given_back():
+        return _evaluate(model, suite, name, out, limit, seed, data, max_errors, progress, options)
+
+
+@contextmanager
+def _threads_given_back() -> Iterator[None]:
+    """An engine sets torch's thread count, which decides its bits; the training loop around gets its own back."""
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch is not None else 0
+    try:
+        yield
+    finally:
+        if torch is not None and torch.get_num_threads() != before:
+            torch.set_num_threads(before)
+
+
+def _evaluate(
+    model: str | Adapter | Score,
+    suite: str | Suite,
+    name: str | None,
+    out: Path | str | None,
+    limit: int | None,
+    seed: int,
+    data: Path | str | None,
+    max_errors: float,
+    progress: Callable[[loop.Progress], None],
+    options: dict[str, Any],
+) -> store.Stored:
     loaded = suite if isinstance(suite, Suite) else suites.load(suite, data=Path(data) if data else None)
     if isinstance(model, str):
         asked = Options(seed=seed, **options)

@@ -11,7 +11,7 @@ from rmbench.core import Estimate
 from rmbench.errors import UnknownName, UsageError
 from rmbench.metrics import summary
 from rmbench.report import leaderboard, markdown, tidy
-from rmbench.report.leaderboard import Board
+from rmbench.report.leaderboard import Board, title
 from rmbench.store import Stored
 
 if TYPE_CHECKING:
@@ -147,12 +147,12 @@ class Leaderboard:
 
         def row(entry: leaderboard.Entry, standing: str) -> dict[str, Any]:
             main = entry.main(self.board.headline)
-            columns = {leaderboard.title(c): entry.main(c) for c in self.board.columns}
+            columns = {title(c): entry.main(c) for c in self.board.columns}
             return {
                 "rank": entry.rank,
                 "model": entry.label,
                 "standing": standing,
-                leaderboard.title(self.board.headline): None if main is None else main.value,
+                title(self.board.headline): None if main is None else main.value,
                 "low": None if main is None else main.low,
                 "high": None if main is None else main.high,
                 **{name: None if e is None else e.value for name, e in columns.items()},
@@ -165,7 +165,9 @@ class Leaderboard:
         rows += [row(e, f"apart: {a.reason}") for a in self.board.apart for e in a.entries]
         made = pd.DataFrame(rows)
         if rows:
-            made["rank"] = made["rank"].astype("Int64")
+            # A column without any value would else be one of objects.
+            kinds = dict.fromkeys((title(c) for c in (self.board.headline, *self.board.columns)), "float64")
+            made = made.astype({**kinds, "rank": "Int64", "low": "float64", "high": "float64"})
         return made
 
     def __str__(self) -> str:

@@ -152,14 +152,16 @@ def _show_ranking(ranking: Ranking) -> None:
 def _page(stored: list[Stored], made: Comparisons) -> str:
     """The page of a board that opens on the first two runs."""
     from rmbench import metrics
-    from rmbench.report import html, leaderboard
+    from rmbench.report import html, leaderboard, plots
 
     runs = [(s, metrics.estimates(s.run.suite, s.facts, s.judgments)) for s in stored]
     pair = made.pairs[0]
     differences = [_line(d) for d in pair.differences]
     board = leaderboard.boards(runs)[0]
     texts, why = suite_items(pair.suite, None)
-    return html.page(board, texts=texts, why_no_texts=why, pair=html.Pair(pair.a, pair.b, differences, pair.notes))
+    drawn = {plots.CAPTIONS[name]: plots.svg(figure) for name, figure in plots.draw(board).items()}
+    shown = html.Pair(pair.a, pair.b, differences, pair.notes)
+    return html.page(board, texts=texts, why_no_texts=why, plots=drawn, pair=shown)
 
 
 def _line(d: Difference) -> Any:

@@ -63,6 +63,7 @@ def to_wandb(stored: Stored, estimates: Sequence[Estimate], folder: Path, projec
     run.summary.update(metrics(stored, estimates))
     place = str(run.dir)
     run.finish()
+    wandb.teardown()  # its service writes the file, and is not done before it ends
     return str(Path(place).parent)
 
 

@@ -95,6 +95,23 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     def of(self, scope: str) -> Difference | None:
         return next((d for d in self.differences if d.scope == scope), None)
 
+    def _repr_html_(self) -> str:
+        """For Jupyter: ``b`` minus ``a`` in points, a row per scope that has a value."""
+        import pandas as pd
+
+        percent = {"a": self.a, "b": self.b, "value": "difference", "low": "low", "high": "high"}
+        rows = [
+            {"scope": d.scope, **{name: _points(getattr(d, k)) for k, name in percent.items()}, "n": d.n,
+             "p": "–" if d.p is None else f"{d.p:.3g}", "broken": d.worse, "fixed": d.better}
+            for d in self.differences
+            if d.value is not None
+        ]  # fmt: skip
+        return str(pd.DataFrame(rows).to_html(index=False, escape=True))
+
+
+def _points(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
+
 
 class Ranked(msgspec.Struct, frozen=True, kw_only=True):
     """One model among several: the ranks that the data do not rule out."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -86,7 +87,9 @@ def page(
         notes.append("Without the judges' words, which would make this page larger than 14 MB.")
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     style = (TEMPLATES / "page.css").read_text(encoding="utf-8")
-    published = published_rows(board)
+    columns, figures = published_rows(board)
+    published = columns, [(p, list(rows)) for p, rows in itertools.groupby(figures, key=lambda r: r.protocol)]
+    change = None if pair is None else next((d for d in pair.differences if d.value is not None), None)
     # Of one part only, "best" would say more than it can.
     best = next((e for e in board.models[:1] if e.rank is not None), None)
     scopes = scope_rows(board.suite, *(e.estimates for e in board.everything))
@@ -105,7 +108,8 @@ def page(
         tied=0 if best is None else sum(e.rank == best.rank is not None for e in board.models) - 1,
         items=len(board.shown[0].stored.facts) if board.shown else 0,
         published=published,
-        also=any(r.also for r in published[1]),
+        also=any(r.also for r in figures),
+        change=change,
         percent=lambda v: "–" if v is None else f"{100 * v:+.1f}",
         level=lambda v: "–" if v is None else f"{100 * v:.1f}",
         title=title,

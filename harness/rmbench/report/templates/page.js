@@ -165,6 +165,10 @@ function margin(model, i) {
 const outcome = (model, i) => data.judged[model].outcomes[i];
 const counts = (code) => code === RIGHT || code === WRONG || code === TIE || code === ERROR;
 
+// What an item counts for; a tie that counts nothing is not listed among the credits.
+const credit = (model, i) => data.judged[model].credits[i] ?? { w: 1, t: 0, l: 0, e: 0 }[outcome(model, i)];
+const change = (a, b, i) => credit(b, i) - credit(a, i);
+
 function divided(i) {
   let right = 0, all = 0;
   for (let m = 0; m < data.models.length; m++)
@@ -207,6 +211,8 @@ async function update() {
     disagree: (i) => divided(i) > 0,
     both: (i) => outcome(a, i) === RIGHT && outcome(b, i) === RIGHT,
     neither: (i) => [a, b].every((m) => counts(outcome(m, i)) && outcome(m, i) !== RIGHT),
+    worse: (i) => change(a, b, i) < 0,
+    better: (i) => change(a, b, i) > 0,
     inconsistent: (i) => inconsistent(a, i),
   }[$("show").value];
   found = data.items.map((_, i) => i).filter((i) =>
@@ -311,12 +317,12 @@ async function show(i) {
   for (const m of order) {
     const judged = data.judged[m], code = outcome(m, i), scores = judged.scores[i];
     if (code === ABSENT) continue;
-    const credit = judged.credits[i] ?? { w: 1, l: 0, e: 0 }[code];
+    const counted = credit(m, i);
     rows.append(make("tr", {}, make("th", { scope: "row", textContent: data.models[m].label }),
       make("td", { className: code, textContent: `${MARK[code]} ${WORD[code]}` }),
       ...grades.map((_, j) => make("td", { className: "r", textContent: scores ? short(scores[j]) : "–" })),
       make("td", { className: "r", textContent: short(margin(m, i)) }),
-      make("td", { className: "r", textContent: credit === undefined ? "–" : short(credit) }),
+      make("td", { className: "r", textContent: counted === undefined ? "–" : short(counted) }),
       make("td", { textContent: judged.errors[i] || "" })));
   }
   body.push(make("div", { className: "scroll", tabIndex: 0 }, table));
@@ -439,7 +445,7 @@ function startItems() {
   options($("a"), models, label(data.pair?.[0], 0));
   options($("b"), models, label(data.pair?.[1], Math.min(1, models.length - 1)));
   options($("subset"), [["", "all"], ...data.subsets.map(([s]) => [s, s])], "");
-  if (data.pair) $("show").value = "broken";
+  if (data.pair) $("show").value = "worse";
   for (const id of ["a", "b"]) $(id).onchange = () => { scatter(); update(); };
   for (const id of ["subset", "show", "order"]) $(id).onchange = update;
   let timer = 0;
