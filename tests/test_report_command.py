@@ -161,9 +161,10 @@ def test_the_trend_reads_steps_or_a_file(tmp_path: Path) -> None:
     out = tmp_path / "o"
     assert report(tmp_path / "results", "--out", out, "--format", "svg", "--x", "step").exit_code == 0
     assert "step" in (out / "toy-trend.svg").read_text()
-    table = tmp_path / "x.csv"
+    table = tmp_path / "sizes.csv"
     table.write_text("model,x\nother,7\nrun/checkpoint-100,1e6\n")
     assert report(tmp_path / "results", "--out", out, "--format", "svg", "--x", table).exit_code == 0
+    assert ">sizes</text>" in (out / "toy-trend.svg").read_text()
     table.write_text("name,x\nother,7\n")
     for wrong in (table, tmp_path / "absent.csv"):
         assert report(tmp_path / "results", "--out", out, "--format", "svg", "--x", wrong).exit_code == 2

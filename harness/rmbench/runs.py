@@ -87,7 +87,7 @@ class Runs(Sequence[Stored]):
         board = self._board(suite)
         if name == "trend" or x:
             at = plots.positions(x or "step", [e.run.model for e in board.everything])
-            drawn = plots.draw(board, x=at, x_name=x or "step")
+            drawn = plots.draw(board, x=at, x_name=plots.axis_name(x or "step"))
         else:
             drawn = plots.draw(board, only=(name,))
         if name not in drawn:

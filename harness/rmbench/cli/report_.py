@@ -52,13 +52,13 @@ def command(
     root = store.default_root()
     boards = leaderboard.boards(_runs(results, root, suite), leaderboard.read_published(_published(results, root)))
     files: dict[str, bytes] = {}
-    x = {}
+    x, x_name = {}, ""
     if x_axis:
         from rmbench.report import plots
 
+        x_name = plots.axis_name(x_axis)
         x = plots.positions(x_axis, [e.run.model for b in boards for e in b.everything])
     for board in boards:
-        x_name = "step" if x_axis == "step" else "x"
         files |= _files(board, wanted, no_texts=no_texts, data=data, x=x, x_name=x_name)
     stale = [name for name, content in files.items() if _differs(out / name, content)]
     if not check:

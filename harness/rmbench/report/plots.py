@@ -91,6 +91,11 @@ def positions(spec: str, names: Sequence[str]) -> dict[str, float]:
     return found
 
 
+def axis_name(spec: str) -> str:
+    """What an axis of ``positions`` is called: ``step``, or the CSV's own name without its ending."""
+    return spec if spec == "step" else Path(spec).stem
+
+
 def _categories(board: Board) -> Figure | None:
     entries = _rows(board)
     scopes = [board.headline, *board.columns][:7]
