@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import report_fixtures as made
@@ -267,6 +268,23 @@ def test_a_point_of_the_scatter_opens_its_item(opened: Opened) -> None:
         if page.locator("#item").is_visible():
             return
     pytest.fail("no point on the diagonal answered a click")
+
+
+def test_items_with_one_response_are_placed_by_their_scores(browser: Any, tmp_path: Path) -> None:
+    of = made.suite(40)
+    single = tuple(
+        msgspec.structs.replace(i, responses=i.responses[:1], grades=(float(n % 2),)) for n, i in enumerate(of.items)
+    )
+    of = msgspec.structs.replace(of, items=single)
+    made.run(tmp_path / "results", of, "a", seed=1)
+    made.run(tmp_path / "results", of, "b", seed=2)
+    file = tmp_path / "binary.html"
+    file.write_text(page_of(tmp_path / "results", of, plots={}), encoding="utf-8")
+    opened = Opened(browser, file)
+    assert "40 items" in opened.page.locator("#scatter-note").inner_text()
+    assert "graded good" in opened.page.locator("#scatter-note").inner_text()
+    assert not opened.page.locator("#cross").is_visible()
+    opened.close()
 
 
 def test_a_link_opens_an_item(browser: Any, written: Path) -> None:

@@ -15,6 +15,9 @@ from rmbench.errors import UsageError
 from rmbench.metrics.summary import credits_of
 from rmbench.store import Stored, slug
 
+TYPES = {"scalar": "Seq. Classifier", "dpo": "DPO", "judge": "Generative"}
+"""Our adapter -> its kind of model there."""
+
 
 def export(stored: Stored, items: Mapping[str, Item] | None = None) -> dict[str, bytes]:
     """File name -> content. ``items`` by content hash adds the texts. Raises UsageError for a run without pairs."""
@@ -31,7 +34,7 @@ def export(stored: Stored, items: Mapping[str, Item] | None = None) -> dict[str,
         by_subset.setdefault(f.subset, []).append(credit)
     accuracy = {s: sum(v) / len(v) for s, v in by_subset.items()}
     template = str(run.settings.get("chat_template") or "tokenizer")
-    head = {"model": run.model, "model_type": "Seq. Classifier" if run.adapter == "scalar" else run.adapter}
+    head = {"model": run.model, "model_type": TYPES.get(run.adapter, run.adapter)}
     overall = {
         "accuracy": sum(c for _, c in pairs) / len(pairs),
         "num_prompts": len(pairs),

@@ -344,36 +344,41 @@ function scatter() {
   const g = canvas.getContext("2d"), style = getComputedStyle(document.documentElement);
   const colour = (name) => style.getPropertyValue(name).trim();
   g.scale(scale, scale);
-  const points = [];
+  const points = [], single = data.items.every((item) => item[2].length === 1);
+  const place = (m, i) => (single ? data.judged[m].scores[i]?.[0] ?? null : margin(m, i));
   data.items.forEach((_, i) => {
-    const x = margin(a, i), y = margin(b, i);
+    const x = place(a, i), y = place(b, i);
     if (x !== null && y !== null) points.push([x, y, i]);
   });
-  const reach = (k) => {
-    const sorted = points.map((p) => Math.abs(p[k])).sort((x, y) => x - y);
-    return 1.08 * (sorted[Math.floor(0.995 * (sorted.length - 1))] || 1);  // a few far points are drawn at the edge
+  const range = (k) => {  // a few far points are drawn at the edge
+    const sorted = points.map((p) => (single ? p[k] : Math.abs(p[k]))).sort((x, y) => x - y);
+    const at = (share) => sorted[Math.floor(share * (sorted.length - 1))];
+    const high = at(0.995) ?? 1, low = single ? at(0.005) ?? -1 : -high, edge = 0.04 * (high - low) || 1;
+    return [low - edge, high + edge];
   };
-  const [rx, ry] = [reach(0), reach(1)], clip = (v) => Math.max(-1, Math.min(1, v));
-  const px = (v) => pad + (size - 2 * pad) * (clip(v / rx) + 1) / 2, py = (v) => size - pad - (size - 2 * pad) * (clip(v / ry) + 1) / 2;
+  const [rx, ry] = [range(0), range(1)], share = (v, [low, high]) => Math.max(0, Math.min(1, (v - low) / (high - low)));
+  const px = (v) => pad + (size - 2 * pad) * share(v, rx), py = (v) => size - pad - (size - 2 * pad) * share(v, ry);
   g.strokeStyle = colour("--line");
   g.beginPath();
-  g.moveTo(px(0), pad); g.lineTo(px(0), size - pad); g.moveTo(pad, py(0)); g.lineTo(size - pad, py(0));
+  if (!single) { g.moveTo(px(0), pad); g.lineTo(px(0), size - pad); g.moveTo(pad, py(0)); g.lineTo(size - pad, py(0)); }
+  else g.rect(pad, pad, size - 2 * pad, size - 2 * pad);
   g.stroke();
   g.font = "12px system-ui, sans-serif";
   g.fillStyle = colour("--dim");
   g.textAlign = "center";
-  g.fillText("A: best response ahead →", size / 2, size - 10);
-  g.fillText(`±${short(+rx.toPrecision(2))}`, size - pad, size - 10);
-  g.save(); g.translate(14, size / 2); g.rotate(-Math.PI / 2); g.fillText("B: best response ahead →", 0, 0); g.restore();
-  g.fillText(`±${short(+ry.toPrecision(2))}`, pad, 18);
+  const said = single ? "score" : "best response ahead", end = ([low, high]) => (single ? `${short(+low.toPrecision(2))} … ` : "±") + short(+high.toPrecision(2));
+  g.fillText(`A: ${said} →`, size / 2, size - 10);
+  g.textAlign = "right"; g.fillText(end(rx), size - pad, size - 10);
+  g.textAlign = "left"; g.fillText(end(ry), pad, 18); g.textAlign = "center";
+  g.save(); g.translate(14, size / 2); g.rotate(-Math.PI / 2); g.fillText(`B: ${said} →`, 0, 0); g.restore();
   const stacks = new Map();  // judges' margins take few values: what lies on one spot is drawn as a larger one
-  for (const [x, y] of points) {
-    const spot = `${x} ${y}`;
-    stacks.set(spot, [x, y, (stacks.get(spot)?.[2] || 0) + 1]);
+  for (const [x, y, i] of points) {
+    const kind = single ? (data.items[i][2][0] > 0 ? "fixed" : "broken") : x > 0 && y <= 0 ? "broken" : x <= 0 && y > 0 ? "fixed" : null;
+    const spot = `${x} ${y} ${kind}`;
+    stacks.set(spot, [x, y, (stacks.get(spot)?.[2] || 0) + 1, kind]);
   }
   g.globalAlpha = stacks.size > 800 ? 0.45 : 0.7;
-  for (const [x, y, n] of stacks.values()) {
-    const flipped = x > 0 && y <= 0 ? "broken" : x <= 0 && y > 0 ? "fixed" : null;
+  for (const [x, y, n, flipped] of stacks.values()) {
     const radius = Math.min(18, (flipped ? 2.2 : 1.6) + Math.sqrt(n));
     g.fillStyle = colour(flipped === "broken" ? "--bad" : flipped ? "--good" : "--dim");
     g.beginPath();
@@ -382,8 +387,11 @@ function scatter() {
     g.fill();
   }
   cross(a, b);
-  $("scatter-note").textContent = `${points.length.toLocaleString("en")} items, a larger mark for several on one spot. Margin: score of the best-graded ` +
-    "response minus the best of the others, each model in its own unit. Squares: A right and B not. Coloured dots: B right and A not. Click a mark to open its item.";
+  $("cross").hidden = single;
+  $("scatter-note").textContent = `${points.length.toLocaleString("en")} items, a larger mark for several on one spot. ` + (single
+    ? "Score of the one response, each model in its own unit. Squares: graded bad. Dots: graded good."
+    : "Margin: score of the best-graded response minus the best of the others, each model in its own unit. Squares: A right and B not. " +
+      "Coloured dots: B right and A not.") + " Click a mark to open its item.";
   canvas.onclick = (event) => {
     const box = canvas.getBoundingClientRect(), mx = event.clientX - box.left, my = event.clientY - box.top;
     let near = null, distance = 144;
