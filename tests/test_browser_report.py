@@ -14,7 +14,7 @@ import pytest
 
 import report_fixtures as made
 from rmbench import store
-from rmbench.core import Suite
+from rmbench.core import Ballot, Judgment, Suite
 from rmbench.metrics import summary
 from rmbench.report import html, leaderboard, plots
 
@@ -291,6 +291,10 @@ def test_a_link_opens_an_item(browser: Any, written: Path) -> None:
     opened = Opened(browser, written, fragment="#item=item-0042")
     assert opened.page.locator("#item-title").inner_text() == "item-0042"
     opened.close()
+    for broken in ("#item=%E0%A4%A", "#item=nothing"):
+        opened = Opened(browser, written, fragment=broken)
+        assert not opened.page.locator("#item").is_visible()
+        opened.close()
 
 
 def test_models_show_their_numbers_and_settings(opened: Opened) -> None:
@@ -322,6 +326,10 @@ def test_without_scripts_the_table_stands(browser: Any, written: Path) -> None:
 def test_no_texts_leaves_none_behind(browser: Any, tmp_path: Path) -> None:
     of = made.suite(20)
     made.results(tmp_path / "results", of)
+    refused = Judgment(item_id=of.items[0].id, error="refused: I will not say which", ballots=(
+        Ballot(shown=(0, 1), error="refused: I will not say which"),))  # fmt: skip
+    stored = store.read(made.run(tmp_path / "other", of, "refuses"))
+    store.import_run(tmp_path / "results", stored.run, stored.facts, {**stored.judgments, of.items[0].id: refused})
     text = page_of(tmp_path / "results", of, texts=None, why_no_texts="left out as asked", words=False, plots={})
     file = tmp_path / "bare.html"
     file.write_text(text, encoding="utf-8")
@@ -334,6 +342,9 @@ def test_no_texts_leaves_none_behind(browser: Any, tmp_path: Path) -> None:
     packed = opened.page.evaluate("() => JSON.stringify(texts)")
     assert "Question" not in packed
     assert "I prefer" not in packed
+    told = opened.page.evaluate("() => JSON.stringify(data)")
+    assert '"refused"' in told
+    assert "I will not" not in told
     opened.close()
 
 

@@ -204,6 +204,16 @@ def test_every_eval_ever_follows_the_schemas(tmp_path: Path, texts: bool, judge:
     assert {row["sample_id"] for row in rows if row["evaluation"]["is_correct"]} == right
 
 
+def test_every_eval_ever_without_texts_has_no_words_either(tmp_path: Path) -> None:
+    of = made.suite(16)
+    stored, estimates = one(tmp_path, of, judge=True)
+    with_texts, without = (
+        b"".join(every_eval_ever.export(stored, estimates, items).values()) for items in (by_hash(of), None)
+    )
+    assert b"I prefer" in with_texts
+    assert b"I prefer" not in without
+
+
 @pytest.mark.parametrize("model", ["org/good", "length:longest", "a/b/c", "scripted:x y.jsonl", "org/" + "n" * 100])
 def test_every_eval_ever_is_found_by_the_models_id(tmp_path: Path, model: str) -> None:
     stored, estimates = one(tmp_path, made.suite(8, source="hf:org/set:{key}"), model)

@@ -27,7 +27,11 @@ TRACKERS = ("wandb", "mlflow", "trackio")
 @click.option("--suite", help="Where a model has runs of several suites.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("exports"), show_default=True, help="Folder.")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder with the suite's rows: adds the texts.")
-@click.option("--no-texts", is_flag=True, help="Leave prompts and responses out where the format has room for them.")
+@click.option(
+    "--no-texts",
+    is_flag=True,
+    help="Leave prompts, responses and judges' words out where the format has room for them.",
+)
 @click.option("--project", default="rmbench", show_default=True, help="Of a tracker.")
 @click.option("--push", metavar="REPO", help="eval-results: then open a pull request on this model repository.")
 @json_option

@@ -26,7 +26,7 @@ NAMES = {"auc": "auroc", "average-precision": "average_precision"}
 
 
 def export(stored: Stored, estimates: Sequence[Estimate], items: Mapping[str, Item] | None = None) -> dict[str, bytes]:
-    """File name -> content: the record and ``_samples.jsonl``. ``items`` by content hash adds the texts, without which
+    """File name -> content: the record and ``_samples.jsonl``. ``items`` by content hash adds the texts and judges' words, without which
     an item is named by its id alone. The id is made from the run, so that a second export replaces the first."""
     run = stored.run
     own = _own(estimates)
@@ -173,7 +173,7 @@ def _sample(
         "sample_hash": hashlib.sha256(canonical.encode()).hexdigest(),
         "interaction_type": "single_turn",
         "input": {"raw": raw, "reference": reference, "choices": names},
-        "output": {"raw": _output(stored, f)},
+        "output": {"raw": _output(stored, f, item)},
         "messages": None,
         "answer_attribution": [
             {
@@ -185,7 +185,7 @@ def _sample(
             }
         ],
         "evaluation": {"score": float(score), "is_correct": value == 1.0},
-        "error": "not judged" if judgment is None else judgment.error,
+        "error": "not judged" if judgment is None else _error(judgment.error, item),
         "metadata": {"subset": f.subset, "item_hash": f.hash, "grades": json.dumps(f.grades)},
     }
     if judgment is not None and (judgment.tokens or judgment.generated):
@@ -197,12 +197,17 @@ def _sample(
     return sample
 
 
-def _output(stored: Stored, f: Facts) -> list[str]:
-    """What the model said: a judge's words, else its scores as text."""
+def _error(error: str | None, item: Item | None) -> str | None:
+    """Without the item's texts, without what the error quotes of a model's."""
+    return error if error is None or item is not None else error.split(": ")[0]
+
+
+def _output(stored: Stored, f: Facts, item: Item | None) -> list[str]:
+    """What the model said: a judge's words, which stay out where the item's texts do, else its scores as text."""
     judgment = stored.judgments.get(f.item_id)
     if judgment is None or (judgment.scores is None and not judgment.ballots):
         return []
-    words = [b.text for b in judgment.ballots if b.text]
+    words = [b.text for b in judgment.ballots if b.text] if item is not None else []
     return words or [f"response {i + 1}: {s!r}" for i, s in enumerate(judgment.scores or ())]
 
 

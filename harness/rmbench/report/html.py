@@ -10,6 +10,7 @@ import base64
 import gzip
 import hashlib
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -73,7 +74,7 @@ def page(
         notes.append(f"Without texts: {why_no_texts}.")
     elif facts and texts is not None and (absent := sum(h not in shown for h in facts)):
         notes.append(f"Without the texts of {count(absent)} items: the data at hand holds other ones.")
-    summary_blob = _pack(_summary(board, facts, pair))
+    summary_blob = _pack(_summary(board, facts, pair, words))
     text_blob = ""
     for keep in (("text", "thinking"), ("text",), ()) if words else ((),):
         text_blob = _pack(_texts(board, facts, shown, keep))
@@ -144,7 +145,7 @@ def _items(board: Board) -> dict[str, Facts]:
     return facts
 
 
-def _summary(board: Board, facts: Mapping[str, Facts], pair: Pair | None) -> dict[str, object]:
+def _summary(board: Board, facts: Mapping[str, Facts], pair: Pair | None, words: bool) -> dict[str, object]:
     subsets = list(dict.fromkeys(f.subset for f in facts.values()))
     of = {s: c for c, group in board.suite.categories.items() for s in group}
     reasons = {id(e): a.reason for a in board.apart for e in a.entries}
@@ -155,7 +156,7 @@ def _summary(board: Board, facts: Mapping[str, Facts], pair: Pair | None) -> dic
         "items": [
             [f.item_id, subsets.index(f.subset), f.grades, f.lengths, f.strength, f.cluster] for f in facts.values()
         ],
-        "judged": [_judged(e, facts) for e in board.everything],
+        "judged": [_judged(e, facts, words) for e in board.everything],
         "pair": None if pair is None else [pair.a, pair.b],
     }
 
@@ -191,8 +192,8 @@ def _model(entry: Entry, apart: str | None) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _judged(entry: Entry, facts: Mapping[str, Facts]) -> dict[str, object]:
-    """Scores, outcomes and ballots in the order of ``facts``."""
+def _judged(entry: Entry, facts: Mapping[str, Facts], words: bool) -> dict[str, object]:
+    """Scores, outcomes and ballots in the order of ``facts``; errors without what they quote unless ``words``."""
     stored = entry.stored
     own = {f.hash: f for f in stored.facts}
     outcomes, credits, scores = [], {}, []
@@ -211,16 +212,22 @@ def _judged(entry: Entry, facts: Mapping[str, Facts]) -> dict[str, object]:
         outcomes.append(code)
         scores.append(None if judgment is None or judgment.scores is None else [_short(s) for s in judgment.scores])
         if judgment is not None and judgment.error:
-            errors[str(i)] = judgment.error
+            errors[str(i)] = judgment.error if words else _bare(judgment.error)
         if judgment is not None and judgment.ballots:
-            ballots[str(i)] = [_ballot(b) for b in judgment.ballots]
+            ballots[str(i)] = [_ballot(b, words) for b in judgment.ballots]
     return {"outcomes": "".join(outcomes), "credits": credits, "scores": scores, "errors": errors, "ballots": ballots}
 
 
-def _ballot(b: Ballot) -> list[object]:
+def _ballot(b: Ballot, words: bool) -> list[object]:
     verdict: object = "tie" if b.tie else b.picked if b.picked is not None else b.rating
     probabilities = None if b.probabilities is None else [_short(p) for p in b.probabilities]
-    return [b.shown, verdict, b.rating is not None, b.sample, probabilities, list(b.labels), b.judge, b.error]
+    return [b.shown, verdict, b.rating is not None, b.sample, probabilities, list(b.labels), b.judge,
+            b.error if words or b.error is None else _bare(b.error)]  # fmt: skip
+
+
+def _bare(error: str) -> str:
+    """``refused: I cannot ...`` as ``refused``: what follows may be a model's own words."""
+    return re.split(r": | \(", error)[0]
 
 
 def _texts(board: Board, facts: Mapping[str, Facts], shown: Mapping[str, Item], keep: Sequence[str]) -> object:

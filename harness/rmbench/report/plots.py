@@ -215,7 +215,7 @@ def _reliability(board: Board) -> Figure | None:
     panels = [(e, m) for e in _lines(board) if len(m := _margin(e, pairs=True)) >= 20]
     if not panels:
         return None
-    figure, axes = _grid(len(panels), 2.3, 2.3)
+    figure, axes = _grid(len(panels), 2.6, 2.3)
     for axis, (entry, margins) in zip(axes, panels, strict=False):
         found = reliability(margins)
         axis.plot([0.5, 1], [0.5, 1], color="#999999", linewidth=0.8, linestyle=":")
@@ -247,7 +247,7 @@ def _position(board: Board) -> Figure | None:
             panels.append((entry, seen))
     if not panels:
         return None
-    figure, axes = _grid(len(panels[:LINES]), 2.5, 2.5)
+    figure, axes = _grid(len(panels[:LINES]), 2.6, 2.5)
     names = ("better", "tie", "worse", "none")
     for axis, (entry, seen) in zip(axes, panels, strict=False):
         counts = [[0] * 4 for _ in range(4)]

@@ -470,6 +470,14 @@ function startItems() {
   scatter();
 }
 
+function askedItem() {
+  try {
+    return decodeURIComponent((location.hash.match(/^#item=(.*)$/) || [])[1] || "");
+  } catch {
+    return "";  // a link cut short in its escapes
+  }
+}
+
 async function start() {
   $("theme").onclick = theme;
   document.addEventListener("keydown", keys);
@@ -484,7 +492,7 @@ async function start() {
   if ($("items")) {
     startItems();
     await update();
-    const asked = decodeURIComponent((location.hash.match(/^#item=(.*)$/) || [])[1] || "");
+    const asked = askedItem();
     document.documentElement.dataset.ready = "board";
     await new Promise((done) => setTimeout(done));  // the first view is drawn before the texts are unpacked
     await wanted();
