@@ -30,7 +30,7 @@ TRACKERS = ("wandb", "mlflow", "trackio")
 @click.option(
     "--no-texts",
     is_flag=True,
-    help="Leave prompts, responses and judges' words out where the format has room for them.",
+    help="Leave prompts, responses and judges' words out.",
 )
 @click.option("--project", default="rmbench", show_default=True, help="Of a tracker.")
 @click.option("--push", metavar="REPO", help="eval-results: then open a pull request on this model repository.")

@@ -26,8 +26,9 @@ NAMES = {"auc": "auroc", "average-precision": "average_precision"}
 
 
 def export(stored: Stored, estimates: Sequence[Estimate], items: Mapping[str, Item] | None = None) -> dict[str, bytes]:
-    """File name -> content: the record and ``_samples.jsonl``. ``items`` by content hash adds the texts and judges' words, without which
-    an item is named by its id alone. The id is made from the run, so that a second export replaces the first."""
+    """File name -> content: the record and ``_samples.jsonl``. ``items`` by content hash adds the texts and judges'
+    words, without which an item is named by its id alone. The id is made from the run, so that a second export replaces
+    the first."""
     run = stored.run
     own = _own(estimates)
     developer, _, name = run.model.partition("/") if "/" in run.model else ("local", "", run.model)
