@@ -14,7 +14,8 @@ import numpy as np
 
 from rmbench import gate, metrics
 from rmbench.core import Ballot, Facts, Judgment, Rules, Run, Suite
-from rmbench.gate.compare import rank
+from rmbench.gate.compare import shared_facts
+from rmbench.gate.ranks import rank
 from rmbench.store import Stored
 
 N = 3000
@@ -108,7 +109,7 @@ def main() -> None:
     timed("two runs compared, 29 scopes", lambda: gate.compare_pair(runs[0], runs[1]))
     timed("gate", lambda: gate.gate(runs[1], runs[0], gate.Policy()))
     names = [r.run.model for r in runs]
-    timed("ranks of 50 models, 10,000 resamples", lambda: rank(runs, names))
+    timed("ranks of 50 models, 10,000 resamples", lambda: rank(runs, names, shared_facts(runs)))
     timed("50 models: 49 comparisons and ranks", lambda: gate.compare(runs))
 
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from rmbench.core import Facts, Judgment, Rules, Run, Suite
 from rmbench.errors import Undecided, UsageError
 from rmbench.gate import compare, compare_pair
-from rmbench.gate.compare import rank
+from rmbench.gate.compare import shared_facts
+from rmbench.gate.ranks import rank
 from rmbench.metrics.paired import holm, mcnemar, tango
 from rmbench.store import Stored
 
@@ -234,7 +235,7 @@ def test_ranks_are_groups_and_the_best_is_overstated() -> None:
     assert by_name["m0"] == (4, 4)
     assert by_name["m1"] == by_name["m2"] == (2, 3)
     assert 0 < made.overstated < 0.05
-    again = rank(runs, [r.run.model for r in runs])
+    again = rank(runs, [r.run.model for r in runs], shared_facts(runs))
     assert again == made
 
 
@@ -261,3 +262,60 @@ def test_a_difference_within_the_numerical_noise_is_called_so() -> None:
             f"not larger than that noise: the difference in {scopes}",
         )
     assert not compare_pair(a, stored([1.0] * 30, model="b")).notes
+
+
+def voted(verdicts: list[int], votes: list[int], model: str) -> Stored:
+    """Verdicts on pairs with ``votes[i]`` human votes each, all for the first answer, four pairs a question."""
+    card = msgspec.structs.replace(
+        CARD, categories={"A": ("a",)}, rules=Rules(name="tiny-1", metrics={"*": "mt-bench-agreement"})
+    )
+    base = stored([1.0 - 2.0 * v for v in verdicts], model=model, card=card, cluster=4)
+    facts = tuple(
+        msgspec.structs.replace(f, meta={"votes": [("x", 0)] * n}) for f, n in zip(base.facts, votes, strict=True)
+    )
+    return base._replace(facts=facts)
+
+
+def test_a_share_of_votes_is_paired_by_item_with_its_weight() -> None:
+    rng = np.random.default_rng(0)
+    votes = [int(v) for v in rng.integers(1, 4, 80)]
+    a = [int(v) for v in rng.random(80) < 0.2]
+    b = [1 - v if i % 20 == 0 else v for i, v in enumerate(a)]
+    made = compare_pair(voted(a, votes, "a"), voted(b, votes, "b"))
+    d = made.of("subset:a")
+    assert d is not None
+    moved = [(x - y) * w for x, y, w in zip(a, b, votes, strict=True)]
+    assert d.value == pytest.approx(sum(moved) / sum(votes))
+    assert (d.better, d.worse) == (sum(m > 0 for m in moved), sum(m < 0 for m in moved))
+    assert len(made.broken) == d.worse
+    # Four of eighty pairs moved: the interval is as wide as they say, not as twenty questions alone would allow.
+    assert d.se is not None
+    assert d.high - d.low < 6 * d.se  # type: ignore[operator]
+    assert d.p_method.startswith("sign flip")
+    micro = made.of("micro")
+    assert micro is not None
+    assert micro.reason == "not a mean of item credits: a"
+    same = compare_pair(voted(a, votes, "a"), voted(a, votes, "b")).of("subset:a")
+    assert same is not None
+    assert same.high > 0.1  # type: ignore[operator]
+
+
+def test_ranks_resolve_models_that_differ_alike_on_every_item() -> None:
+    always, never = stored([1.0] * 60, model="always"), stored([0.0] * 60, model="ties")
+    made = compare([always, never, stored([0.0] * 60, model="more ties")]).ranking
+    assert made is not None
+    assert [(m.model, m.best, m.worst) for m in made.models] == [
+        ("always", 1, 1), ("ties", 2, 3), ("more ties", 2, 3),
+    ]  # fmt: skip
+    few = compare([stored([x] * 6, model=str(x)) for x in (1.0, 0.0, -1.0)]).ranking
+    assert few is not None
+    assert {(m.best, m.worst) for m in few.models} == {(1, 3)}
+
+
+def test_the_margin_of_equal_answers_is_how_far_apart_they_are_put() -> None:
+    card = msgspec.structs.replace(CARD, categories={"A": ("a",)}, rules=Rules(name="tiny-1", gold_ties="class"))
+    runs = []
+    for model, scores in (("a", [0.0, 0.0]), ("b", [2.5, -0.5])):
+        base = stored(list(scores), model=model, card=card)
+        runs.append(base._replace(facts=tuple(msgspec.structs.replace(f, grades=(1, 1)) for f in base.facts)))
+    assert [(f.item_id, f.margin_b) for f in compare_pair(*runs).broken] == [("i000", -2.5), ("i001", -0.5)]

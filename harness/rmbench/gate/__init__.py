@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from rmbench.gate.compare import Comparison, Comparisons, Difference, Flip, Ranking, compare, compare_pair
+from rmbench.gate.compare import Comparison, Comparisons, Difference, Flip, compare, compare_pair
 from rmbench.gate.output import junit, markdown, workflow_commands
 from rmbench.gate.policy import Policy, read_policy
+from rmbench.gate.ranks import Ranked, Ranking
 from rmbench.gate.sequential import Sequential, sequential_order
 from rmbench.gate.verdict import OUTCOMES, ScopeVerdict, Verdict, exit_code, gate, gate_runs
 
@@ -15,6 +16,7 @@ __all__ = [
     "Difference",
     "Flip",
     "Policy",
+    "Ranked",
     "Ranking",
     "ScopeVerdict",
     "Sequential",

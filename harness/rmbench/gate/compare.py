@@ -1,4 +1,4 @@
-"""Runs of the same items side by side: paired differences with intervals, flips, and ranks that admit noise."""
+"""Runs of the same items side by side: paired differences with intervals, and the items that changed."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from rmbench.core import Facts, Rules, Suite
+from rmbench.core import Facts, Suite
 from rmbench.errors import Undecided, UsageError
+from rmbench.gate.ranks import Ranking, rank
 from rmbench.metrics.credit import credit
 from rmbench.metrics.intervals import Combined, Floats, Interval, Ints, Measure, combine, group_codes
 from rmbench.metrics.paired import (
@@ -21,10 +22,9 @@ from rmbench.metrics.paired import (
     holm,
     paired_interval,
     paired_test,
-    selection_bias,
     sign_flip,
 )
-from rmbench.metrics.summary import Counted, Scope, count, metric_of, rules_of, scopes
+from rmbench.metrics.summary import Counted, Scope, count, scopes
 from rmbench.store import Stored
 
 
@@ -113,27 +113,6 @@ def _points(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}"
 
 
-class Ranked(msgspec.Struct, frozen=True, kw_only=True):
-    """One model among several: the ranks that the data do not rule out."""
-
-    model: str
-    value: float
-    best: int
-    worst: int
-
-
-class Ranking(msgspec.Struct, frozen=True, kw_only=True):
-    """Models by value on the items all of them judged."""
-
-    scope: str
-    n: int
-    models: tuple[Ranked, ...]
-    """Best value first; ranks by pairwise differences, all at once at the stated confidence."""
-    overstated: float
-    """By how much the best value is expected to be too high if all models were equal."""
-    confidence: float
-
-
 class Comparisons(msgspec.Struct, frozen=True, kw_only=True):
     """Every run against the first, and the ranking where there are more than two."""
 
@@ -154,7 +133,7 @@ def compare(runs: Sequence[Stored], *, confidence: float = 0.95) -> Comparisons:
         compare_pair(runs[0], run, names=(names[0], name), confidence=confidence)
         for run, name in zip(runs[1:], names[1:], strict=True)
     )
-    ranking = rank(runs, names, confidence=confidence) if len(runs) > 2 else None
+    ranking = rank(runs, names, shared_facts(runs), confidence=confidence) if len(runs) > 2 else None
     return Comparisons(pairs=pairs, ranking=ranking)
 
 
@@ -183,36 +162,41 @@ def refusal(a: Stored, b: Stored) -> str | None:
 
 
 class Part(NamedTuple):
-    """One subset in both runs, and the difference as a measure."""
+    """One subset in both runs."""
 
     a: Counted
     b: Counted
     difference: Measure
-    d: Floats | None
-    """Per item, where both are means of credits over the same items."""
+    """``paired`` where both are means over the same items, whose differences are then its values."""
+
+    @property
+    def d(self) -> Floats | None:
+        """(n,) per item, b minus a; None where the number is no mean over items."""
+        return self.difference.values if self.difference.shape == "paired" else None
 
 
-def shared_facts(a: Stored, b: Stored) -> list[Facts]:
-    """Items, in a's order, that both runs have a judgment for (an error is one) with the same content."""
-    hashes = {f.item_id: f.hash for f in b.facts}
-    both = a.judgments.keys() & b.judgments.keys()
-    return [f for f in a.facts if f.item_id in both and hashes.get(f.item_id) == f.hash]
+def shared_facts(runs: Sequence[Stored]) -> list[Facts]:
+    """Items, in the first run's order, that all runs have a judgment for (an error is one) with the same content."""
+    first, *others = runs
+    hashes = [{f.item_id: f.hash for f in s.facts if f.item_id in s.judgments} for s in others]
+    return [f for f in first.facts if f.item_id in first.judgments and all(h.get(f.item_id) == f.hash for h in hashes)]
 
 
 def compare_pair(a: Stored, b: Stored, *, names: tuple[str, str] | None = None, confidence: float = 0.95) -> Comparison:
     """b minus a on the items both judged."""
-    facts = shared_facts(a, b)
-    card = a.run.suite
-    parts, groups = paired_parts(card, facts, a, b)
-    made: list[Difference] = []
-    for scope, used, whole in combined_parts(card, parts, groups, confidence):
-        made.append(_difference(scope, used, whole, parts, groups, confidence))
-    subsets = [_subset_difference(name, part, groups, confidence) for name, part in parts.items()]
-    categories = [d for d in made if d.scope.startswith("category:")]
-    adjusted = dict(zip([d.scope for d in categories], holm([d.p for d in categories]), strict=True))
-    adjusted |= dict(zip([d.scope for d in subsets], benjamini_hochberg([d.p for d in subsets]), strict=True))
-    order = [d for d in made if d.scope == "overall"] + categories + [d for d in made if d.scope == "micro"]
-    broken, fixed = flips(card, facts, a, b)
+    facts, card = shared_facts([a, b]), a.run.suite
+    groups = group_codes([f.cluster for f in facts])
+    counted_a, counted_b = (count(card, facts, s.judgments)[0] for s in (a, b))
+    parts = {name: _part(counted_a[name], counted_b[name], groups) for name in counted_a}
+    whole = scopes(card, {name: part.difference.n for name, part in parts.items()})
+    whole += [Scope(f"subset:{name}", {name: 1.0}) for name in parts]
+    made = [_difference(scope, parts, groups, confidence) for scope in whole]
+    made.sort(key=lambda d: ("overall", "category", "micro", "subset").index(d.scope.partition(":")[0]))
+    adjusted: dict[str, float | None] = {}
+    for kind, adjust in (("category:", holm), ("subset:", benjamini_hochberg)):
+        own = [d for d in made if d.scope.startswith(kind)]
+        adjusted |= dict(zip([d.scope for d in own], adjust([d.p for d in own]), strict=True))
+    broken, fixed = flips(card, parts, facts, a, b)
     labelled = names or tuple(labels([a, b]))
     return Comparison(
         suite=card.name,
@@ -228,106 +212,74 @@ def compare_pair(a: Stored, b: Stored, *, names: tuple[str, str] | None = None, 
         errors_a=sum(a.judgments[f.item_id].scores is None for f in facts),
         errors_b=sum(b.judgments[f.item_id].scores is None for f in facts),
         confidence=confidence,
-        differences=tuple(msgspec.structs.replace(d, p_adjusted=adjusted.get(d.scope)) for d in (*order, *subsets)),
+        differences=tuple(msgspec.structs.replace(d, p_adjusted=adjusted.get(d.scope)) for d in made),
         broken=tuple(broken),
         fixed=tuple(fixed),
         notes=_notes(a, b, order),
     )
 
 
-def paired_parts(card: Suite, facts: Sequence[Facts], a: Stored, b: Stored) -> tuple[dict[str, Part], Ints]:
-    """Every subset in both runs, and cluster codes (facts,)."""
-    counted_a, groups = count(card, facts, a.judgments)
-    counted_b, _ = count(card, facts, b.judgments)
-    return {name: _part(counted_a[name], counted_b[name], groups) for name in counted_a}, groups
-
-
 def _part(a: Counted, b: Counted, groups: Ints) -> Part:
     one, two = a.measure, b.measure
     if one.value is None or two.value is None:
         reason = one.reason or two.reason
-        return Part(a, b, Measure(one.name, None, np.zeros(0), np.zeros(0, np.int64), reason=reason), None)
+        return Part(a, b, Measure(one.name, None, np.zeros(0), np.zeros(0, np.int64), reason=reason))
     value = two.value - one.value
-    if a.credits and b.credits and np.array_equal(one.items, two.items):
-        d = np.round(two.influence * two.n + two.value - one.influence * one.n - one.value, 12)
-        mean = float(d.mean())
-        return Part(a, b, Measure(one.name, mean, (d - mean) / len(d), one.items, "paired"), d)
+    means = a.credits and b.credits
+    if np.array_equal(one.items, two.items) and (means or _same_weights(one, two)):
+        return Part(a, b, one._replace(value=value, influence=two.influence - one.influence, shape="paired"))
     influence = np.zeros(len(groups))
     np.add.at(influence, two.items, two.influence)
     np.add.at(influence, one.items, -one.influence)
     items = np.union1d(one.items, two.items)
     least = min(m.least or len(np.unique(groups[items])) for m in (one, two))
-    return Part(a, b, Measure(one.name, value, influence[items], items, "real", least=least), None)
+    return Part(a, b, Measure(one.name, value, influence[items], items, "real", least=least))
+
+
+def _same_weights(one: Measure, two: Measure) -> bool:
+    return one.weights is not None and two.weights is not None and np.array_equal(one.weights, two.weights)
 
 
 def bounds_of(measure: Measure, groups: Ints, confidence: float) -> Interval:
-    """Tango's interval for a mean of paired credits, t with a floor for any other difference."""
+    """Tango's interval for a mean of paired differences, t with a floor for any other difference."""
     if measure.value is None:
         return Interval(None, None, None, "", measure.reason)
     own = groups[measure.items]
     if measure.shape == "paired":
-        d = np.round(measure.influence * measure.n + measure.value, 12)
-        return paired_interval(d, own, confidence=confidence)
+        return paired_interval(measure.values, own, weights=measure.weights, confidence=confidence)
     least = measure.least or len(np.unique(own))
     return difference_interval(measure.value, measure.influence, own, least, confidence=confidence)
 
 
-def combined_parts(
-    card: Suite, parts: Mapping[str, Part], groups: Ints, confidence: float
-) -> list[tuple[Scope, list[Part], Combined | None]]:
-    """Categories, overall and micro: the parts they use and their weighted difference (None with the scope's
-    reason)."""
-    made: list[tuple[Scope, list[Part], Combined | None]] = []
-    for scope in scopes(card, {name: part.difference.n for name, part in parts.items()}):
-        undefined = [f"{s}: {parts[s].difference.reason}" for s in scope.weights if parts[s].difference.value is None]
-        if scope.pooled and not scope.reason:
-            undefined += [f"{s} is no mean of item credits" for s in scope.weights if parts[s].d is None]
-        if scope.reason or undefined:
-            made.append((scope._replace(reason=scope.reason or "; ".join(undefined)), [], None))
-            continue
-        used = [parts[s] for s in scope.weights]
-        measures = [p.difference for p in used]
-        weights = list(scope.weights.values())
-        if scope.pooled:
-            measures, weights = [_pool(measures)], [1.0]
-        whole = combine(measures, weights, groups, bounds=lambda m: bounds_of(m, groups, confidence))
-        made.append((scope, used, whole))
-    return made
-
-
 def _pool(measures: Sequence[Measure]) -> Measure:
-    d = np.concatenate([m.influence * m.n + (m.value or 0.0) for m in measures])
+    d, items = np.concatenate([m.values for m in measures]), np.concatenate([m.items for m in measures])
     mean = float(d.mean())
-    items = np.concatenate([m.items for m in measures])
     return Measure(measures[0].name, mean, (d - mean) / len(d), items, "paired")
 
 
-def _difference(
-    scope: Scope,
-    used: Sequence[Part],
-    whole: Combined | None,
-    parts: Mapping[str, Part],
-    groups: Ints,
-    confidence: float,
-) -> Difference:
-    inside = used or [parts[s] for s in scope.weights]
-    names = list(dict.fromkeys(p.difference.name for p in inside or parts.values()))
-    name = names[0] if len(names) == 1 else "score"
-    n = sum(p.difference.n for p in inside)
-    if whole is None:
-        return Difference(scope=scope.name, name=name, n=n, a=None, b=None, value=None, reason=scope.reason)
-    weights = np.array(list(scope.weights.values()))
-    weights = weights / weights.sum()
-    a = math.fsum(float(w) * (p.a.measure.value or 0.0) for w, p in zip(weights, used, strict=True))
-    b = math.fsum(float(w) * (p.b.measure.value or 0.0) for w, p in zip(weights, used, strict=True))
-    test = _weighted_test(used, weights, whole, groups)
-    made = whole.interval
-    return Difference(
+def _difference(scope: Scope, parts: Mapping[str, Part], groups: Ints, confidence: float) -> Difference:
+    """One scope's weighted difference, or the reason why there is none."""
+    used = [parts[s] for s in scope.weights]
+    names = list(dict.fromkeys(p.difference.name for p in used or parts.values()))
+    base = Difference(
         scope=scope.name,
-        name=name,
-        n=n,
-        a=a,
-        b=b,
+        name=names[0] if len(names) == 1 else "score",
+        n=sum(p.difference.n for p in used),
+        a=_weighted([p.a.measure.value for p in used], scope.weights),
+        b=_weighted([p.b.measure.value for p in used], scope.weights),
+        value=None,
+    )
+    if reason := _undefined(scope, parts):
+        single = scope.name.startswith("subset:")
+        return msgspec.structs.replace(base, reason=reason, **({} if single else {"a": None, "b": None}))
+    measures, weights = [p.difference for p in used], list(scope.weights.values())
+    if scope.pooled:
+        measures, weights = [_pool(measures)], [1.0]
+    whole = combine(measures, weights, groups, bounds=lambda m: bounds_of(m, groups, confidence))
+    made, test = whole.interval, _test(measures, weights, whole, groups)
+    per_item = [p.d for p in used if p.d is not None]
+    return msgspec.structs.replace(
+        base,
         value=whole.value,
         low=made.low,
         high=made.high,
@@ -335,57 +287,47 @@ def _difference(
         method=made.method,
         p=test.p if test else None,
         p_method=test.method if test else "",
-        step=max(float(w) / p.difference.n for w, p in zip(weights, used, strict=True)),
-        better=sum(int(np.sum(p.d > 0)) for p in used if p.d is not None),
-        worse=sum(int(np.sum(p.d < 0)) for p in used if p.d is not None),
+        step=max(w / math.fsum(weights) * _heaviest(m) for w, m in zip(weights, measures, strict=True)),
+        better=sum(int(np.sum(d > 0)) for d in per_item),
+        worse=sum(int(np.sum(d < 0)) for d in per_item),
         detectable=_detectable(made, confidence),
         reason=made.reason,
     )
 
 
-def _subset_difference(name: str, part: Part, groups: Ints, confidence: float) -> Difference:
-    m, a, b = part.difference, part.a.measure.value, part.b.measure.value
-    made = bounds_of(m, groups, confidence)
-    if m.value is None:
-        return Difference(scope=f"subset:{name}", name=m.name, n=0, a=a, b=b, value=None, reason=m.reason)
-    if part.d is not None:
-        test: PValue | None = paired_test(part.d, groups[m.items], rng=np.random.default_rng(0))
-    else:
-        test = _t_test(m.value, made.se, len(np.unique(groups[m.items])) - 1)
-    return Difference(
-        scope=f"subset:{name}",
-        name=m.name,
-        n=m.n,
-        a=a,
-        b=b,
-        value=m.value,
-        low=made.low,
-        high=made.high,
-        se=made.se,
-        method=made.method,
-        p=test.p if test else None,
-        p_method=test.method if test else "",
-        step=1 / m.n,
-        better=int(np.sum(part.d > 0)) if part.d is not None else 0,
-        worse=int(np.sum(part.d < 0)) if part.d is not None else 0,
-        detectable=_detectable(made, confidence),
-        reason=made.reason,
-    )
+def _weighted(values: Sequence[float | None], weights: Mapping[str, float]) -> float | None:
+    total = math.fsum(weights.values())
+    known = [v for v in values if v is not None]
+    if len(known) < len(values) or not total:
+        return None
+    return math.fsum(w / total * v for w, v in zip(weights.values(), known, strict=True))
 
 
-def _weighted_test(used: Sequence[Part], weights: Floats, whole: Combined, groups: Ints) -> PValue | None:
-    """Sign flips of weighted credit differences, whole clusters; a t test where a part has no item credits."""
-    if any(p.d is None for p in used):
+def _undefined(scope: Scope, parts: Mapping[str, Part]) -> str | None:
+    undefined = {s: parts[s].difference.reason for s in scope.weights if parts[s].difference.value is None}
+    if scope.reason or undefined:
+        single = scope.name.startswith("subset:")
+        return scope.reason or "; ".join(str(why) if single else f"{s}: {why}" for s, why in undefined.items())
+    other = [s for s in scope.weights if not (parts[s].a.credits and parts[s].d is not None)]
+    return f"not a mean of item credits: {', '.join(other)}" if scope.pooled and other else None
+
+
+def _heaviest(measure: Measure) -> float:
+    return 1 / measure.n if measure.weights is None else float(measure.weights.max())
+
+
+def _test(measures: Sequence[Measure], weights: Sequence[float], whole: Combined, groups: Ints) -> PValue | None:
+    """Exact where all items weigh the same, else flips of whole clusters' weighted sums; a t test where a part is no
+    mean over items."""
+    if any(m.shape != "paired" for m in measures):
         return _t_test(whole.value, whole.interval.se, whole.df)
-    sums = np.zeros(int(groups.max()) + 1)
-    for w, p in zip(weights, used, strict=True):
-        if p.d is not None:
-            np.add.at(sums, groups[p.difference.items], w * p.d / len(p.d))
-    plain = len({float(w) / p.difference.n for w, p in zip(weights, used, strict=True)}) == 1
-    if plain:
-        d = np.concatenate([p.d for p in used if p.d is not None])
-        items = np.concatenate([p.difference.items for p in used])
+    shares = [w / m.n for w, m in zip(weights, measures, strict=True)]
+    if all(m.weights is None for m in measures) and len(set(shares)) == 1:
+        d, items = np.concatenate([m.values for m in measures]), np.concatenate([m.items for m in measures])
         return paired_test(d, groups[items], rng=np.random.default_rng(0))
+    sums = np.zeros(int(groups.max()) + 1)
+    for w, m in zip(weights, measures, strict=True):
+        np.add.at(sums, groups[m.items], w * m.values * (1 / m.n if m.weights is None else m.weights))
     return sign_flip(sums / np.abs(sums).max(initial=1e-300), rng=np.random.default_rng(0))
 
 
@@ -405,37 +347,41 @@ def _detectable(made: Interval, confidence: float) -> float | None:
     return detectable((made.high - made.low) / 2, confidence=confidence)
 
 
-def flips(card: Suite, facts: Sequence[Facts], a: Stored, b: Stored) -> tuple[list[Flip], list[Flip]]:
+def flips(
+    card: Suite, parts: Mapping[str, Part], facts: Sequence[Facts], a: Stored, b: Stored
+) -> tuple[list[Flip], list[Flip]]:
     """Items with less and with more credit in b; of both the worst margin (in the run that has it wrong) first, errors
-    before all."""
+    before all. Where a subset's number is no mean over items, credits are those of the suite's general rules."""
+    changed: list[tuple[Facts, float, float]] = []
+    for name, part in parts.items():
+        if part.d is not None:
+            values = zip(part.difference.items, part.a.measure.values, part.b.measure.values, strict=True)
+            changed += [(facts[i], float(x), float(y)) for i, x, y in values if x != y]
+            continue
+        for f in facts:
+            if f.subset == name and len(f.grades) > 1:
+                x, y = (credit(f, s.judgments[f.item_id], card.rules).value for s in (a, b))
+                if x is not None and y is not None and x != y:
+                    changed.append((f, x, y))
     broken: list[Flip] = []
     fixed: list[Flip] = []
-    by_subset: dict[str, Rules] = {}
-    for subset in {f.subset for f in facts}:
-        try:
-            by_subset[subset] = rules_of(card.rules, metric_of(card, subset))
-        except ValueError:  # the subset's number is not a mean of item credits
-            by_subset[subset] = card.rules
-    for f in facts:
-        if len(f.grades) < 2:
-            continue
-        rules = by_subset[f.subset]
-        one, two = (credit(f, s.judgments[f.item_id], rules).value for s in (a, b))
-        if one is None or two is None or one == two:
-            continue
+    for f, x, y in changed:
         margins = [_margin(f, s.judgments[f.item_id].scores) for s in (a, b)]
-        flip = Flip(item_id=f.item_id, subset=f.subset, a=one, b=two, margin_a=margins[0], margin_b=margins[1])
-        (broken if two < one else fixed).append(flip)
+        flip = Flip(item_id=f.item_id, subset=f.subset, a=x, b=y, margin_a=margins[0], margin_b=margins[1])
+        (broken if y < x else fixed).append(flip)
     broken.sort(key=lambda x: (-math.inf if x.margin_b is None else x.margin_b, x.item_id))
     fixed.sort(key=lambda x: (-math.inf if x.margin_a is None else x.margin_a, x.item_id))
     return broken, fixed
 
 
 def _margin(facts: Facts, scores: tuple[float, ...] | None) -> float | None:
+    if scores is None:
+        return None
     best = max(facts.grades)
-    other = [s for s, g in zip(scores or (), facts.grades, strict=False) if g != best]
-    right = [s for s, g in zip(scores or (), facts.grades, strict=False) if g == best]
-    return max(right) - max(other) if right and other else None
+    other = [s for s, g in zip(scores, facts.grades, strict=True) if g != best]
+    right = [s for s, g in zip(scores, facts.grades, strict=True) if g == best]
+    # Of equal grades, the further apart the worse.
+    return max(right) - max(other) if other else min(right) - max(right)
 
 
 def _notes(a: Stored, b: Stored, differences: Sequence[Difference]) -> tuple[str, ...]:
@@ -457,93 +403,3 @@ def _notes(a: Stored, b: Stored, differences: Sequence[Difference]) -> tuple[str
     if a.run.suite.partial:
         notes.append(f"the suite is partial: {sum(a.run.suite.missing.values())} items are absent from the data")
     return tuple(notes)
-
-
-# Several models
-
-
-def rank(
-    runs: Sequence[Stored],
-    names: Sequence[str],
-    *,
-    confidence: float = 0.95,
-    resamples: int = 10_000,
-    seed: int = 0,
-) -> Ranking:
-    """Ranks from all pairwise differences at once: model i is above j where their difference exceeds the quantile of
-    the largest standardised difference over pairs in a bootstrap (Mogstad, Romano, Shaikh & Wilhelm 2024, Rev Econ Stud
-    91). Groups of items are resampled (Poisson weights) through the metrics' influences, so that clusters and strata
-    hold."""
-    common = set.intersection(*({f.item_id for f in shared_facts(runs[0], r)} for r in runs[1:]))
-    facts = [f for f in runs[0].facts if f.item_id in common]
-    card = runs[0].run.suite
-    groups = group_codes([f.cluster for f in facts])
-    scope, values, influence = _values(card, facts, runs, groups)
-    spread = influence @ _group_matrix(groups) if len(np.unique(groups)) < len(groups) else influence
-    k = len(runs)
-    first, second = np.triu_indices(k, 1)
-    pairwise = spread[first] - spread[second]
-    se = np.sqrt(np.sum(pairwise**2, axis=1))
-    safe = np.where(se > 0, se, np.inf)
-    rng = np.random.default_rng(seed)
-    largest = np.empty(resamples)
-    small = spread.T.astype(np.float32)
-    for start in range(0, resamples, 250):
-        size = min(250, resamples - start)
-        weights = _poisson(rng, (size, spread.shape[1]))
-        drawn = weights @ small
-        largest[start : start + size] = np.max(np.abs(drawn[:, first] - drawn[:, second]) / safe, axis=1)
-    limit = float(np.quantile(largest, confidence))
-    # Without a single discordant item nothing is resolved, however small the standard error.
-    apart = (np.abs(values[first] - values[second]) > limit * se) & (se > 0)
-    above = np.zeros((k, k), dtype=bool)
-    upper = values[first] > values[second]
-    above[first, second], above[second, first] = apart & upper, apart & ~upper
-    order = np.argsort(-values, kind="stable")
-    models = tuple(
-        Ranked(
-            model=names[i],
-            value=float(values[i]),
-            best=1 + int(above[:, i].sum()),
-            worst=k - int(above[i].sum()),
-        )
-        for i in order
-    )
-    noise = float(np.median(se)) / math.sqrt(2) if len(se) else 0.0
-    overstated = selection_bias(noise, k)
-    return Ranking(scope=scope, n=len(facts), models=models, overstated=overstated, confidence=confidence)
-
-
-def _values(card: Suite, facts: Sequence[Facts], runs: Sequence[Stored], groups: Ints) -> tuple[str, Floats, Floats]:
-    """Overall (micro where it is undefined) of every run (runs,) and its influence (runs, items)."""
-    counted = [count(card, facts, r.judgments)[0] for r in runs]
-    n = {name: part.measure.n for name, part in counted[0].items()}
-    by_name = {scope.name: scope for scope in scopes(card, n)}
-    for scope in (by_name["overall"], by_name["micro"]):
-        used = [c[s] for c in counted for s in scope.weights]
-        if scope.reason or any(u.measure.value is None or (scope.pooled and not u.credits) for u in used):
-            continue
-        weights = list(scope.weights.values())
-        whole = [combine([c[s].measure for s in scope.weights], weights, groups) for c in counted]
-        return scope.name, np.array([w.value for w in whole]), np.stack([w.influence for w in whole])
-    raise Undecided("nothing to rank by: neither overall nor micro is defined on the items in common")
-
-
-def _group_matrix(groups: Ints) -> Floats:
-    made = np.zeros((len(groups), int(groups.max()) + 1))
-    made[np.arange(len(groups)), groups] = 1.0
-    return made
-
-
-Singles = np.ndarray[tuple[int, int], np.dtype[np.float32]]
-
-
-def _poisson(rng: np.random.Generator, shape: tuple[int, int]) -> Singles:
-    """Centred Poisson(1) counts by table look-up of 16-bit uniforms: exact to 2^-16, and many times faster."""
-    chances = np.array([math.exp(-1) / math.factorial(i) for i in range(9)])
-    counts = np.diff(np.r_[0, np.rint(65536 * np.cumsum(chances) / chances.sum())]).astype(int)
-    table = np.repeat(np.arange(9.0), counts)
-    # Unit variance to the last digit, so that rounding adds no bias.
-    table = ((table - table.mean()) / table.std()).astype(np.float32)
-    drawn: Singles = table[rng.integers(0, 65536, size=shape, dtype=np.uint16)]
-    return drawn

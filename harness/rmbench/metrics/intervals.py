@@ -43,10 +43,19 @@ class Measure(NamedTuple):
     reason: str | None = None
     least: int | None = None
     """Independent items behind a value of 0 or 1 without spread, where that is not the number of groups."""
+    weights: Floats | None = None
+    """(n,) shares summing to 1 where the value is a mean of unequally weighted items."""
 
     @property
     def n(self) -> int:
         return len(self.items)
+
+    @property
+    def values(self) -> Floats:
+        """(n,) what each item has, where the measure is a mean over items."""
+        share = 1 / self.n if self.weights is None else self.weights
+        made: Floats = np.round(self.influence / share + (self.value or 0.0), 12)
+        return made
 
 
 def mean_measure(name: str, x: Floats, index: Ints, *, shape: str | None = None) -> Measure:

@@ -140,10 +140,10 @@ def tango(
     return min(bound(-1.0), d), max(bound(1.0), d)
 
 
-def paired_interval(d: Floats, groups: Ints, *, confidence: float = 0.95) -> Interval:
-    """Interval of the mean of d in [-1, 1]. Zeros and ones on independent items: Tango's. Else Tango's with the
-    effective number of items (psi - D^2)/SE^2, SE clustered, and t(G - 1): it keeps its width when nothing differs,
-    when ties make d smaller than one, and when prompts are shared."""
+def paired_interval(d: Floats, groups: Ints, *, weights: Floats | None = None, confidence: float = 0.95) -> Interval:
+    """Interval of the mean of d in [-1, 1], ``weights`` (n,) summing to 1 if unequal. Zeros and ones on independent
+    items: Tango's. Else Tango's with the effective number of items (psi - D^2)/SE^2, SE clustered, and t(G - 1): it
+    keeps its width when nothing differs, when ties make d smaller than one, and when prompts are shared."""
     n = len(d)
     if n == 0:
         return Interval(None, None, None, "", "no items in common")
@@ -151,19 +151,21 @@ def paired_interval(d: Floats, groups: Ints, *, confidence: float = 0.95) -> Int
     clustered = size < n
     if size < 2 and clustered:
         return Interval(None, None, None, "", "one cluster")
-    value = float(d.mean())
-    b, c = float(d[d > 0].sum()), float(-d[d < 0].sum())
-    se = standard_error((d - value) / n, groups)
-    if not clustered and bool(np.all(np.isin(d, (-1.0, 0.0, 1.0)))):
-        return Interval(*tango(b, c, n, confidence=confidence), se, "tango")
+    share = np.full(n, 1 / n) if weights is None else weights
+    value = float(share @ d)
+    b, c = (float(share @ np.maximum(side, 0.0)) for side in (d, -d))
+    se = standard_error(share * (d - value), groups)
+    if not clustered and weights is None and bool(np.all(np.isin(d, (-1.0, 0.0, 1.0)))):
+        return Interval(*tango(round(b * n), round(c * n), n, confidence=confidence), se, "tango")
     method = "cluster tango (CR1)" if clustered else "tango (effective n)"
-    nominal = (b + c) / n - value**2
+    nominal = b + c - value**2
     if se is None or se < 1e-9 or nominal < 1e-12:
-        scale = size / n
-        return Interval(*tango(b * scale, c * scale, size, confidence=confidence), se, method)
-    scale = min(nominal / se**2 / n, 4.0)
+        # No spread to measure: as many items as there are groups of equal weight (Kish 1965).
+        alone = 1 / float(np.sum(np.bincount(np.unique(groups, return_inverse=True)[1], weights=share) ** 2))
+        return Interval(*tango(b * alone, c * alone, alone, confidence=confidence), se, method)
+    effective = min(nominal / se**2, 4.0 * n)
     t = t_quantile(confidence, size - 1)
-    return Interval(*tango(b * scale, c * scale, n * scale, quantile=t), se, method)
+    return Interval(*tango(b * effective, c * effective, effective, quantile=t), se, method)
 
 
 def difference_interval(

@@ -290,7 +290,8 @@ def _share(name: str, pairs: Sequence[tuple[float, float]], index: Ints) -> Meas
     if not total:
         return Measure(name, None, np.zeros(len(index)), index, reason="nothing to compare")
     value = float(above.sum()) / total
-    return Measure(name, value, (above - value * below) / total, index, "proportion")
+    weights = below / total if np.all(below > 0) else None
+    return Measure(name, value, (above - value * below) / total, index, "proportion", weights=weights)
 
 
 def _estimate(
