@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from rmbench.core import Ballot, Judgment
 from rmbench.errors import UsageError
-from rmbench.gate import Policy, gate, junit, markdown, read_policy, workflow_commands
-from rmbench.gate.verdict import exit_code
+from rmbench.gate import Difference, Policy, ScopeVerdict, gate, junit, markdown, read_policy, workflow_commands
+from rmbench.gate.verdict import exit_code, scope_verdict
+from rmbench.metrics.paired import tango
 from rmbench.store import Stored
 from test_gate_compare import CARD, random_scores, stored
 
@@ -94,6 +95,31 @@ def test_margins_and_floors_by_category() -> None:
 def test_a_name_the_suite_does_not_have_is_an_error() -> None:
     with pytest.raises(UsageError, match="Saftey, which tiny does not have"):
         gate(*flipped(30, 0), Policy(margins={"Saftey": 0.01}))
+
+
+@pytest.mark.parametrize("more", [{"floors": {"micro": 0.9}}, {"margins": {"B": 0.01}, "scopes": ("overall", "A")}])
+def test_a_margin_or_floor_of_a_scope_that_is_not_judged_is_an_error(more: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="does not judge"):
+        gate(*flipped(30, 0), Policy(**more))
+
+
+@pytest.mark.parametrize(("b", "c", "n", "margin"), [(0, 0, 30, 0.02), (2, 2, 100, 0.02), (3, 20, 200, 0.05)])
+def test_undecided_says_how_many_items_would_decide(b: int, c: int, n: int, margin: float) -> None:
+    def verdict(items: int) -> ScopeVerdict:
+        up, down = b * items / n, c * items / n
+        value = (up - down) / items
+        low, high = tango(up, down, items, confidence=0.9)
+        se = (((up + down) / items - value**2) / (items - 1)) ** 0.5
+        d = Difference(
+            scope="overall", name="a", n=items, a=0.5, b=0.5 + value, value=value, low=low, high=high, se=se,
+            step=1 / items,
+        )  # fmt: skip
+        return scope_verdict(d, Policy(margin=margin))
+
+    needed = verdict(n).needed
+    assert needed is not None
+    assert verdict(round(0.9 * needed)).outcome == "undecided"
+    assert verdict(round(1.1 * needed)).outcome != "undecided"
 
 
 def test_it_fails_closed() -> None:
@@ -186,7 +212,7 @@ def test_the_policy_file(tmp_path: Path) -> None:
     assert (policy.margin_of("category:A"), policy.margin_of("overall")) == (0.01, 0.03)
     assert policy.floor_of("overall") == 0.5
     assert read_policy(None) == Policy()
-    file.write_text("[other]\nx = 1\n")
+    file.write_text("[gate]\n")
     assert read_policy(file) == Policy()
 
 
@@ -198,6 +224,9 @@ def test_the_policy_file(tmp_path: Path) -> None:
         ("[gate]\nalpha = 0.6\n", "alpha"),
         ('[gate]\nmargin = "small"\n', "margin"),
         ("[gate\n", "not valid TOML"),
+        ("[gat]\nmargin = 0.1\n", "no table [gate]; its tables: gat"),
+        ("[gate.floors]\noverall = 70\n", "<= 1.0"),
+        ("[gate.floors]\noverall = nan\n", ">= -1.0"),
     ],
 )
 def test_a_wrong_policy_names_file_and_key(tmp_path: Path, text: str, said: str) -> None:

@@ -12,6 +12,7 @@ from rmbench.errors import UsageError
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Open = Annotated[float, msgspec.Meta(gt=0, lt=0.5)]
+Floor = Annotated[float, msgspec.Meta(ge=-1, le=1)]
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -42,7 +43,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     suites: tuple[str, ...] = ()
     scopes: tuple[str, ...] = ()
     margins: dict[str, Share] = {}
-    floors: dict[str, float] = {}
+    floors: dict[str, Floor] = {}
 
     def margin_of(self, scope: str) -> float:
         return self.margins.get(title(scope), self.margin)
@@ -51,12 +52,17 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return self.floors.get(title(scope))
 
     def check(self, *cards: Suite) -> None:
-        """Raises UsageError for a name that none of the suites has: a margin for nothing protects nothing."""
+        """Raises UsageError for a name that none of the suites has or that is not judged: a margin for nothing protects
+        nothing."""
         known = {"overall", "micro", *(category for card in cards for category in card.categories)}
         asked = {*self.scopes, *self.margins, *self.floors}
         if unknown := sorted(asked - known):
             suites, names = " and ".join(card.name for card in cards), ", ".join(sorted(known))
             raise UsageError(f"the policy names {', '.join(unknown)}, which {suites} does not have; known: {names}")
+        if idle := sorted({*self.margins, *self.floors} - (set(self.scopes) or known - {"micro"})):
+            raise UsageError(
+                f"the policy has a margin or floor for {', '.join(idle)}, which it does not judge: add to scopes"
+            )
 
 
 def title(scope: str) -> str:
@@ -65,8 +71,7 @@ def title(scope: str) -> str:
 
 
 def read_policy(path: Path | None) -> Policy:
-    """``[gate]`` of a TOML file; the defaults for None or a file without that table. Raises UsageError naming file, key
-    and value."""
+    """``[gate]`` of a TOML file; the defaults for None. Raises UsageError naming file, key and value."""
     if path is None:
         return Policy()
     import tomllib
@@ -77,8 +82,10 @@ def read_policy(path: Path | None) -> Policy:
         raise UsageError(f"cannot read the policy {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path} is not valid TOML: {error}") from error
+    if "gate" not in table:
+        raise UsageError(f"{path} has no table [gate]; its tables: {', '.join(table) or 'none'}")
     try:
-        return msgspec.convert(table.get("gate", {}), Policy)
+        return msgspec.convert(table["gate"], Policy)
     except msgspec.ValidationError as error:
         known = ", ".join(Policy.__struct_fields__)
         raise UsageError(f"{path}, [gate]: {error}; the keys are {known}") from error

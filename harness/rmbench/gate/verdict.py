@@ -171,7 +171,9 @@ def scope_verdict(d: Difference, policy: Policy) -> ScopeVerdict:
     z = normal_quantile(1 - 2 * policy.alpha)
     low, high = max(d.low - d.step / 2, -1.0), min(d.high + d.step / 2, 1.0)
     below, above = d.value - low, high - d.value
-    power = _phi(z * margin / below - z) if below > 0 else None
+    # One item more that differs, so that none seen is not taken for certainty.
+    spread = below / z if d.se is None else math.hypot(d.se, d.step)
+    power = _phi((margin - below) / spread) if spread > 0 else None
     numbers = {
         **common,
         "difference": d.value,
@@ -192,19 +194,23 @@ def scope_verdict(d: Difference, policy: Policy) -> ScopeVerdict:
     if high < -margin:
         why = f"{points}: the loss is more than {100 * margin:g} (upper bound {100 * high:+.2f})"
         return ScopeVerdict(outcome="fail", why=why, **numbers)  # type: ignore[arg-type]
-    needed = _needed(d, margin, below, above)
+    needed = _needed(d, margin, below, above, z)
     more = f"about {needed:,} items would decide" if needed is not None else "no number of items is sure to decide"
     why = f"{points}, between {100 * low:+.2f} and {100 * high:+.2f}, contains -{100 * margin:g}; {more}"
     return ScopeVerdict(outcome="undecided", why=why, needed=needed, **numbers)  # type: ignore[arg-type]
 
 
-def _needed(d: Difference, margin: float, below: float, above: float) -> int | None:
-    """Items for the bound on the near side to reach -margin, widths shrinking with the root of n; None at the
-    margin."""
+def _needed(d: Difference, margin: float, below: float, above: float, z: float) -> int | None:
+    """Items for the bound on the near side to reach -margin; None at the margin. A score bound w off the value solves
+    w^2 = z^2/n (V + k w): the items' variance V shrinks with the root of n, what is left without discordance (k)
+    with n itself."""
     gap = (d.value or 0.0) + margin
     if abs(gap) < 1e-4:
         return None
-    return math.ceil(d.n * ((below if gap > 0 else above) / gap) ** 2)
+    width = below if gap > 0 else above
+    variance = d.n * width**2 / z**2
+    own = variance if d.se is None else min(d.n * d.se**2, variance)
+    return math.ceil(z * z * (own + (variance - own) / width * abs(gap)) / gap**2)
 
 
 def _phi(z: float) -> float:
