@@ -280,4 +280,11 @@ def test_sequential_stops_a_clear_regression_early(cli: Cli, tmp_path: Path) -> 
     again = cli("eval", "--model", "length:shortest", *args)  # what is known already needs no more judging
     assert again.exit_code == 1
     assert (path / store.JUDGMENTS).read_bytes() == before
+    said = json.loads(cli("eval", "--model", "length:shortest", *args, "--json").stdout)["verdict"]
+    assert (said["outcome"], said["candidate"]) == ("fail", "length:shortest")
+    assert said["stopped_after"] + said["saved"] == 255
+    other = cli("eval", "--model", "random", *args, "--limit", "20")
+    assert other.exit_code == 3
+    assert "was made with all items" in other.stderr
+    assert not list(tmp_path.glob("random*"))  # refused before anything is judged
     assert cli("eval", "--model", "oracle", *args).exit_code in (0, 3)

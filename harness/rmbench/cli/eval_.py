@@ -17,10 +17,11 @@ import click
 
 from rmbench.cli.common import console, echo_json, json_option
 from rmbench.cli.options import NAMES, model_options, parse_columns, suite_options
-from rmbench.errors import RmbenchError
+from rmbench.errors import RmbenchError, Undecided
 
 if TYPE_CHECKING:
     from rmbench.core import Estimate, Judgment, Suite
+    from rmbench.gate import Sequential, Verdict
     from rmbench.loop import Progress
     from rmbench.store import Stored
 
@@ -71,7 +72,7 @@ def command(
     Judgments land in the results folder as they are made; the same command goes on after any interruption and
     tries items again that failed. Ends with a table.
     """
-    from rmbench import adapters, loop, store, suites
+    from rmbench import adapters, gate, loop, store, suites
     from rmbench.adapters.options import Options
 
     root = out or store.default_root()
@@ -82,10 +83,11 @@ def command(
 
         options = replace(options, results=str(root), suite=suites_[0])
     say = console(stderr=True)
-    # Suites are loaded before the model: a typing mistake must not cost the minutes of loading one.
+    # Suites and baselines are read before the model: a typing mistake must not cost the minutes of loading one.
     loaded = [suites.load(s, data=data, columns=parse_columns(columns), subset_column=subset_column) for s in suites_]
+    watches = [_watch(sequential, s, root, adapters.label(model), limit, seed) if sequential else None for s in loaded]
     results = []
-    code = 0
+    verdicts = []
     with _pausing(), contextlib.ExitStack() as held:
         opened = _open(model, options, workers, ray_address, gpus_per_worker)
         held.callback(getattr(opened, "close", lambda: None))
@@ -102,24 +104,27 @@ def command(
             command=shlex.join(["rmbench", *sys.argv[1:]]),
             backend=opened if workers or ray_address else None,
         )
-        for suite in loaded:
+        for suite, watch in zip(loaded, watches, strict=True):
             if not as_json:
                 text = f"{model}: adapter {name}{f' on {engine}' if engine else ''} ({why})"
                 for line in (text, *_about(suite)):
                     say.print(line, style="dim", markup=False)
-            if sequential:
-                made, verdict = _sequential(judge, suite, sequential, root, seed, as_json)
-                code = max(code, verdict)
+            verdict = None
+            if watch is not None:
+                made, verdict = _sequential(judge, suite, watch, seed, as_json)
             else:
                 with _progress(as_json) as report, _pausing(report):
                     made = judge(suite, progress=report)
                 if report.last is None and not as_json:
                     click.echo(f"This run was complete; nothing was judged again. Its folder: {made.path}", err=True)
             results.append(_result(made, root, as_json))
+            if verdict is not None:
+                results[-1]["verdict"] = verdict
+                verdicts.append(verdict)
     if as_json:
         echo_json(results if len(results) > 1 else results[0])
-    if code:
-        raise SystemExit(code)
+    if verdicts:
+        raise SystemExit(gate.exit_code(verdicts))
 
 
 def _open(model: str, options: Any, workers: int | None, address: str | None, gpus: float | None) -> Any:
@@ -133,17 +138,29 @@ def _open(model: str, options: Any, workers: int | None, address: str | None, gp
     return adapters.open(model, options)
 
 
-def _sequential(
-    judge: Callable[..., Stored], suite: Suite, baseline: str, root: Path, seed: int, quiet: bool
-) -> tuple[Stored, int]:
-    """Judges until a regression is clear or all is done; the run, and the exit code of the gate's verdict."""
+def _watch(ref: str, suite: Suite, root: Path, model: str, limit: int | None, seed: int) -> Sequential:
+    """A finished run to hold a candidate against; one of other items is refused here, not after hours of judging."""
     from rmbench import gate, store
+    from rmbench.cli.gate_ import default_policy
+
+    base = store.read(store.resolve(ref, root, suite.name))
+    run, own = base.run, suite.content_hash()
+    if run.suite_hash != own:
+        raise Undecided(f"the baseline {run.model} ran suite hash {run.suite_hash}; {suite.name} now has {own}")
+    if (run.limit, run.limit and run.seed) != (limit, limit and seed):
+        had = "all items" if run.limit is None else f"--limit {run.limit} --seed {run.seed}"
+        raise Undecided(f"the baseline {run.model} was made with {had}: give the candidate the same")
+    return gate.Sequential(base, gate.read_policy(default_policy()), candidate=model)
+
+
+def _sequential(
+    judge: Callable[..., Stored], suite: Suite, watch: Sequential, seed: int, quiet: bool
+) -> tuple[Stored, Verdict]:
+    """Judges until a regression is clear or all is done; the run and the gate's verdict."""
+    from rmbench import gate
     from rmbench.cli import gate_
 
-    base = store.read(store.resolve(baseline, root, suite.name))
-    policy = gate.read_policy(Path("rmbench.toml") if Path("rmbench.toml").is_file() else None)
-    watch = gate.Sequential(base, policy)
-    verdicts: list[gate.Verdict] = []
+    verdicts: list[Verdict] = []
 
     def stop(judgments: Sequence[Judgment]) -> bool:
         verdict = watch.update(judgments)
@@ -152,12 +169,10 @@ def _sequential(
 
     with _progress(quiet) as report, _pausing(report):
         made = judge(suite, progress=report, stop=stop, order=lambda facts: gate.sequential_order(facts, seed))
-    verdict = verdicts[0] if verdicts else gate.gate(made, base, policy)
+    verdict = verdicts[0] if verdicts else gate.gate(made, watch.baseline, watch.policy, limited=True)
     if not quiet:
         gate_.show(verdict)
-        if verdict.stopped_after is not None:
-            click.echo(f"Stopped after {verdict.stopped_after:,} items; {verdict.saved:,} were not needed.")
-    return made, gate.exit_code([verdict])
+    return made, verdict
 
 
 def _result(stored: Stored, root: Path, quiet: bool) -> dict[str, Any]:

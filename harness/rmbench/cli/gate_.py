@@ -51,11 +51,10 @@ def command(
     """
     from rmbench import gate, store
 
-    file = policy or (Path("rmbench.toml") if Path("rmbench.toml").is_file() else None)
     verdicts = gate.gate_runs(
         candidate,
         baseline,
-        gate.read_policy(file),
+        gate.read_policy(policy or default_policy()),
         root=results or store.default_root(),
         suites=suites,
         limited=limited,
@@ -75,6 +74,11 @@ def command(
         for verdict in verdicts:
             show(verdict)
     raise SystemExit(code)
+
+
+def default_policy() -> Path | None:
+    """``rmbench.toml`` where there is one."""
+    return Path("rmbench.toml") if Path("rmbench.toml").is_file() else None
 
 
 def _write(path: Path, text: str, mode: str) -> None:
@@ -109,6 +113,9 @@ def show(verdict: Verdict) -> None:
         for s in verdict.scopes:
             if s.outcome != "pass":
                 out.print(f"{s.scope.removeprefix('category:')}: {s.why}", markup=False)
+    if verdict.saved is not None and verdict.stopped_after is not None:
+        out.print(f"Stopped after {verdict.stopped_after:,} items; {verdict.saved:,} were not needed.")
+    elif verdict.scopes:
         out.print(
             f"bounds: one-sided at alpha {verdict.alpha:g}. seen: how far from -margin a true difference is decided "
             "four times in five. power: chance to pass if nothing changed.",

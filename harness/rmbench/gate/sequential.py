@@ -66,7 +66,7 @@ class Sequential:
         if len(baseline.judgments) < len(baseline.facts):
             done = f"{len(baseline.judgments):,} of {len(baseline.facts):,}"
             raise Undecided(f"the baseline {baseline.run.model} is not complete ({done} items): finish it first")
-        self._baseline, self._policy, self._candidate = baseline, policy, candidate
+        self.baseline, self.policy, self._candidate = baseline, policy, candidate
         self._facts = {f.item_id: f for f in baseline.facts}
         self._rules = {}
         single = {f.subset for f in baseline.facts if len(f.grades) == 1}
@@ -104,7 +104,7 @@ class Sequential:
         for judgment in judgments:
             facts = self._facts.get(judgment.item_id)
             if facts is None:
-                raise Undecided(f"item {judgment.item_id!r} is not in the baseline {self._baseline.run.model}")
+                raise Undecided(f"item {judgment.item_id!r} is not in the baseline {self.baseline.run.model}")
             self.seen += 1
             key = facts.cluster or facts.item_id
             waiting = self._open.setdefault(key, [])
@@ -112,7 +112,7 @@ class Sequential:
             if len(waiting) == self._size[key]:
                 del self._open[key]
                 self._bet(waiting)
-        needed = len(self._scopes) / self._policy.alpha
+        needed = len(self._scopes) / self.policy.alpha
         failed = [s for s in self._scopes if s.bets.evidence >= needed]
         return self._verdict(failed) if failed else None
 
@@ -129,7 +129,7 @@ class Sequential:
                 if facts.subset not in scope.scale:
                     continue
                 rules = self._rules[facts.subset]
-                one = credit(facts, self._baseline.judgments.get(facts.item_id), rules).value
+                one = credit(facts, self.baseline.judgments.get(facts.item_id), rules).value
                 two = credit(facts, judgment, rules).value
                 if one is None or two is None:
                     continue
@@ -156,10 +156,10 @@ class Sequential:
         ]
         return Verdict(
             outcome="fail",
-            suite=self._baseline.run.suite.name,
+            suite=self.baseline.run.suite.name,
             candidate=self._candidate,
-            baseline=self._baseline.run.model,
-            alpha=self._policy.alpha,
+            baseline=self.baseline.run.model,
+            alpha=self.policy.alpha,
             coverage=self.seen / total,
             errors=0,
             scopes=tuple(made),
