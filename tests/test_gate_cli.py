@@ -16,6 +16,7 @@ import pytest
 from click.testing import Result
 
 from rmbench import store
+from rmbench.cli.compare_ import _heads
 from rmbench.store import Stored
 from test_gate_compare import CARD
 from test_gate_verdict import flipped
@@ -155,6 +156,19 @@ def test_compare_prints_intervals_flips_and_ranks(cli: Cli, kept: Callable[..., 
     page = tmp_path / "page.html"
     assert cli("compare", "baseline", "candidate", "--results", root, "--html", page).exit_code == 0
     assert page.read_text().lstrip().lower().startswith("<!doctype html")
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "heads"),
+    [
+        ("old", "new", ("old", "new")),
+        ("starter-step100", "starter-step1400", ("…step100", "…tep1400")),
+        ("model-A--long.jsonl", "model-B--long.jsonl", ("model-A", "model-B")),
+        ("m (aaaaaaaa)", "m (bbbbbbbb)", ("…aaaaaa)", "…bbbbbb)")),
+    ],
+)
+def test_columns_of_a_comparison_are_told_apart(a: str, b: str, heads: tuple[str, str]) -> None:
+    assert _heads(a, b) == heads
 
 
 def test_other_items_are_refused_with_exit_code_three(cli: Cli, kept: Callable[..., Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,8 +79,7 @@ def _show(pair: Comparison, items: int, subsets: bool) -> None:
     for name in (
         "points",
         "n",
-        _short(pair.a),
-        _short(pair.b),
+        *_heads(pair.a, pair.b),
         "diff",
         f"{100 * pair.confidence:g} % interval",
         "p",
@@ -108,9 +108,13 @@ def _show(pair: Comparison, items: int, subsets: bool) -> None:
             out.print(f"  {_flip(flip, side)}", markup=False)
 
 
-def _short(name: str) -> str:
-    """Checkpoints of one training differ at the end of their names."""
-    return name if len(name) <= 12 else f"…{name[-11:]}"
+def _heads(a: str, b: str) -> tuple[str, str]:
+    """Names of eight characters: their ends, where checkpoints of one training differ, without what both end in."""
+    if a[-7:] == b[-7:] and a != b:
+        same = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(reversed(a), reversed(b), strict=False))))
+        a, b = a[:-same], b[:-same]
+    one, two = (name if len(name) <= 8 else f"…{name[-7:]}" for name in (a, b))
+    return one, two
 
 
 def _cells(d: Difference) -> tuple[str, ...]:
