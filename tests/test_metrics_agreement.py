@@ -121,6 +121,13 @@ def test_krippendorffs_own_example() -> None:
     assert krippendorff_alpha(RATERS, level="interval") == pytest.approx(0.849, abs=5e-4)
 
 
+def test_numbers_keep_their_order_whatever_their_type() -> None:
+    a, b = [1, 2.5, 3, 2.5], [1, 2.5, 2.5, 3]
+    floats = [[float(v) for v in row] for row in (a, b)]
+    assert krippendorff_alpha([a, b], level="ordinal") == krippendorff_alpha(floats, level="ordinal")
+    assert cohen_kappa(a, b, weights="linear") == cohen_kappa(*floats, weights="linear")
+
+
 def test_gwets_ac1_by_hand_and_under_prevalence() -> None:
     # Two raters, 118/2/5/0 of 125 (Gwet's kind of example): raw .944, kappa near 0, AC1 near the raw agreement.
     a = [1] * 118 + [1] * 5 + [0] * 2

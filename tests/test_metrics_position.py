@@ -119,6 +119,29 @@ def test_auto_js_eight_numbers_have_eight_names() -> None:
     assert made.first_preference_p == 1
 
 
+def test_one_set_of_three_way_verdicts_has_eight_names_in_the_estimates() -> None:
+    """Auto-J's rules: a tie is a class of its own, so one where there is a winner earns nothing."""
+    verdicts: list[Pair] = [(0, 0), (1, 1), (TIE, TIE), (0, 1), (1, 0), (0, TIE), (None, 0), (TIE, TIE), (0, 0), (0, 1)]
+    labels = [0, 0, TIE, 0, 0, 0, 0, 0, TIE, TIE]
+    grades = {0: (1, 0), TIE: (1, 1)}
+    items = [facts(i, grades[g]) for i, g in enumerate(labels)]
+    judgments = {f.item_id: two_orders(f, *v) for f, v in zip(items, verdicts, strict=True)}
+    suite = card(rules=Rules(name="r", ties="wrong", gold_ties="class", position="conflict-tie"))
+    found = {e.name: (e.value, e.n) for e in estimates(suite, items, judgments) if e.scope == "micro"}
+    want = {
+        "original": ([a == g for (a, _), g in zip(verdicts, labels, strict=True)], 10),
+        "swapped": ([b == g for (_, b), g in zip(verdicts, labels, strict=True)], 10),
+        "both": ([a == b == g for (a, b), g in zip(verdicts, labels, strict=True)], 10),
+        "both-untied": ([1, 0, 0, 0, 0, 0, 0], 7),
+        "consistency": ([a == b for a, b in verdicts], 10),
+        "conflict-tie": ([1, 0, 1, 0, 0, 0, 0, 0, 0, 1], 10),
+        "decisive": ([1, 0], 2),
+        "net": ([1, 0, 0, 0, 1, 1, 0], 7),
+    }
+    for name, (x, n) in want.items():
+        assert found[name] == (pytest.approx(sum(x) / n), n), name
+
+
 def test_average_is_both_plus_half_the_conflicts_for_two_way_verdicts() -> None:
     verdicts: list[Pair] = [(0, 0)] * 5 + [(0, 1)] * 3 + [(1, 0)] * 2 + [(1, 1)]
     made = swap(verdicts, [0] * 11)
@@ -183,7 +206,9 @@ def test_an_order_without_a_verdict_is_never_a_win() -> None:
     error = Judgment(item_id=item.item_id, error="no valid ballot", ballots=half.ballots)
     for rule in ("average", "both", "conflict-tie"):
         assert credit(item, error, Rules(name="r", position=rule)).value == 0
-    # JudgeBench counts the one verdict there is.
+    # JudgeBench counts the one verdict there is; of equal answers no winner is right.
+    equal = facts(1, (1, 1))
+    assert credit(equal, two_orders(equal, 0, 0), Rules(name="r", position="net", gold_ties="class")).value == 0
     assert credit(item, error, Rules(name="r", position="net")).value == 1
 
 

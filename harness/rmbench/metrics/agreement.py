@@ -31,13 +31,18 @@ def raw(a: Sequence[Label], b: Sequence[Label]) -> float | None:
     return sum(x == y for x, y in pairs) / len(pairs) if pairs else None
 
 
+def _in_order(labels: set[Hashable]) -> list[Hashable]:
+    """Numbers by size, whatever their type, then the rest by type and name."""
+    return sorted(labels, key=lambda v: (0, "", v) if isinstance(v, int | float) else (1, str(type(v)), v))
+
+
 def cohen_kappa(
     a: Sequence[Label], b: Sequence[Label], *, weights: Literal["linear", "quadratic"] | None = None
 ) -> float | None:
     """(p_o - p_e) / (1 - p_e) with each annotator's own margins (Cohen 1960); weighted by |i - j| or its square for
     ordered numbers (Cohen 1968). None when both use one class only."""
     pairs = common(a, b)
-    classes = sorted({v for pair in pairs for v in pair}, key=lambda v: (str(type(v)), v))
+    classes = _in_order({v for pair in pairs for v in pair})
     if len(classes) < 2:
         return None
     place = {c: i for i, c in enumerate(classes)}
@@ -56,8 +61,7 @@ def cohen_kappa(
 
 def counts_table(ratings: Sequence[Sequence[Label]]) -> tuple[Floats, list[Hashable]]:
     """(items, classes) of how many annotators gave each class; ``ratings`` holds one row per annotator."""
-    seen = {v for row in ratings for v in row if v is not None}
-    classes: list[Hashable] = sorted(seen, key=lambda v: (str(type(v)), v))
+    classes = _in_order({v for row in ratings for v in row if v is not None})
     table = np.zeros((len(ratings[0]) if ratings else 0, len(classes)))
     place = {c: i for i, c in enumerate(classes)}
     for row in ratings:

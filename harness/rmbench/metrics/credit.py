@@ -42,7 +42,7 @@ def credit(facts: Facts, judgment: Judgment | None, rules: Rules) -> Credit:
     if judgment.scores is None and not (rules.position == "net" and any(v is not None for v in verdicts.values())):
         return Credit(0.0, "error")
     if len(verdicts) > 1:
-        return _by_position(verdicts, grades, rules)
+        return by_position(verdicts, grades, rules)
     if judgment.scores is None:
         return Credit(0.0, "error")
     # One opinion holds in both orders by construction.
@@ -121,13 +121,17 @@ def merge(verdicts: Sequence[int | None]) -> int | None:
 
 
 def net_sign(verdicts: Sequence[int | None], grades: tuple[float, ...]) -> int:
-    """JudgeBench's vote: +1 for a right verdict, -1 for a wrong one, 0 for a tie or none; the sign of the sum."""
+    """JudgeBench's vote: +1 for a right verdict, -1 for a wrong one, 0 for a tie or none; the sign of the sum. 0 for
+    equal grades, where no winner is right."""
     best = max(grades)
+    if best == min(grades):
+        return 0
     total = sum((1 if grades[v] == best else -1) for v in verdicts if v is not None and v != TIE)
     return (total > 0) - (total < 0)
 
 
-def _by_position(verdicts: dict[tuple[int, ...], int | None], grades: tuple[float, ...], rules: Rules) -> Credit:
+def by_position(verdicts: dict[tuple[int, ...], int | None], grades: tuple[float, ...], rules: Rules) -> Credit:
+    """Credit of one item's verdicts by order shown, by ``rules.position``."""
     rule = rules.position or "average"
     orders = list(verdicts.values())
     if rule == "net":

@@ -10,11 +10,12 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from rmbench.core import Estimate, Facts, Judgment, Suite
 from rmbench.metrics import binary, calibration, length, position, published, ranking, votes
-from rmbench.metrics.credit import TIE, Credit, credit
+from rmbench.metrics.credit import POSITION_RULES, TIE, Credit, by_position, credit, merge
 from rmbench.metrics.intervals import Floats, Ints, Measure, clopper_pearson, group_codes, interval, mean_measure
 
 
@@ -100,6 +101,8 @@ def _if_whole(card: Suite, made: Iterable[Estimate]) -> Iterator[Estimate]:
 Row = tuple[int, tuple[int | None, int | None], int]
 """Position of a pair, its verdicts in both orders, its label."""
 
+GRADES = {TIE: (1.0, 1.0), 0: (1.0, 0.0), 1: (0.0, 1.0)}
+
 
 def _swaps(facts: Sequence[Facts], judgments: Mapping[str, Judgment]) -> dict[int, Row]:
     rows: dict[int, Row] = {}
@@ -114,15 +117,22 @@ def _position(card: Suite, swaps: Mapping[int, Row], scope: Scoped) -> Iterator[
     rows = [swaps[i] for i in scope.where.tolist() if i in swaps]
     if not rows:
         return
-    labelled = [r for r in rows if r[2] != TIE or card.rules.gold_ties == "class"]
+    untied = [r for r in rows if r[2] != TIE]
+    labelled = rows if card.rules.gold_ties == "class" else untied
     where = np.array([i for i, _, _ in rows], dtype=np.int64)
-    gold = np.array([i for i, _, _ in labelled], dtype=np.int64)
     counts = position.swap([v for _, v, _ in rows], [g for _, _, g in rows])
     invalid = counts.n - counts.valid
-    for name in position.BY_ITEM:
-        x = np.array([position.BY_ITEM[name](v, g) for _, v, g in labelled], dtype=float)
-        unsaid = sum(None in v for _, v, _ in labelled)
-        yield scope.estimate(mean_measure(name, x, gold), unsaid)
+    asked = [(name, name, untied if name == "net" else labelled) for name in POSITION_RULES]
+    if len(untied) < len(labelled):
+        asked.append(("both-untied", "both", untied))
+    asked.append(("decisive", "both", [r for r in untied if merge(r[1]) not in (None, TIE)]))
+    for name, rule, own in asked:
+        rules = msgspec.structs.replace(card.rules, position=rule)
+        credits = [(i, by_position({(0, 1): a, (1, 0): b}, GRADES[gold], rules).value) for i, (a, b), gold in own]
+        found = [(i, value) for i, value in credits if value is not None]
+        x = np.array([value for _, value in found], dtype=float)
+        unsaid = sum(None in v for _, v, _ in own)
+        yield scope.estimate(mean_measure(name, x, np.array([i for i, _ in found], dtype=np.int64)), unsaid)
     same = np.array([float(a == b and a is not None) for _, (a, b), _ in rows])
     yield scope.estimate(mean_measure("consistency", same, where), invalid)
     valid = np.array([None not in v for _, v, _ in rows])

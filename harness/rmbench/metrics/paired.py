@@ -233,16 +233,8 @@ def e_value(b: int, c: int) -> float:
     1981). 1 without pairs."""
     from scipy.special import betaln
 
-    return float(np.exp(betaln(b + 0.5, c + 0.5) - betaln(0.5, 0.5) + (b + c) * math.log(2)))
-
-
-def e_value_worse(b: int, c: int) -> float:
-    """Evidence against "the candidate wins at least half of the discordant pairs": the same mixture over shares below
-    one half only, 2 I_(1/2)(b + 1/2, c + 1/2) times ``e_value``. For a share theta >= 1/2 and any theta' < 1/2 the
-    expected likelihood ratio 2(theta theta' + (1 - theta)(1 - theta')) is at most 1, so this too may be peeked at."""
-    from scipy.special import betainc
-
-    return 2 * float(betainc(b + 0.5, c + 0.5, 0.5)) * e_value(b, c)
+    log = float(betaln(b + 0.5, c + 0.5) - betaln(0.5, 0.5)) + (b + c) * math.log(2)
+    return math.exp(log) if log < 700 else math.inf
 
 
 class Bets:

@@ -6,18 +6,22 @@ whatever was shown first. The same verdicts give many published numbers; each ha
 =============  ================================================================================================
 average        mean credit over both orders
 both           right in both orders (position-consistent accuracy; EvalPlanner, arXiv 2501.18099)
-net            +1 right, -1 wrong, 0 tie or invalid, summed over orders; right if positive (JudgeBench)
+both-untied    the same without the items whose label is a tie, where ties are a class
+net            +1 right, -1 wrong, 0 tie or invalid, summed over orders; right if positive (JudgeBench); labels that
+               are a tie are left out
 conflict-tie   the common verdict, or a tie where the orders disagree (MT-Bench S1)
 decisive       conflict-tie on the items where neither label nor verdict is a tie (MT-Bench S2)
 original       the first order alone
 swapped        the second order alone
 consistency    same verdict in both orders
 =============  ================================================================================================
+
+Ties of a verdict count by the suite's rules.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from rmbench.core import Ballot, Facts, Judgment
@@ -192,14 +196,3 @@ def _earned(v: Verdict, gold: int) -> float:
 
 def _net(verdicts: tuple[Verdict, Verdict], gold: int) -> int:
     return sum((1 if v == gold else -1) for v in verdicts if v is not None and v != TIE)
-
-
-BY_ITEM: dict[str, Callable[[tuple[Verdict, Verdict], int], float]] = {
-    "average": lambda v, gold: (_earned(v[0], gold) + _earned(v[1], gold)) / 2,
-    "both": lambda v, gold: float(v[0] == v[1] == gold),
-    "net": lambda v, gold: float(gold != TIE and _net(v, gold) > 0),
-    "conflict-tie": lambda v, gold: 0.0 if None in v else _earned(v[0] if v[0] == v[1] else TIE, gold),
-    "original": lambda v, gold: _earned(v[0], gold),
-    "swapped": lambda v, gold: _earned(v[1], gold),
-}
-"""Name -> credit of one pair's verdicts in both orders against its label; half for a tie verdict on a decided label."""

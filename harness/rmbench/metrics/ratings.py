@@ -40,11 +40,10 @@ def unconnected(wins: Floats, names: Sequence[str]) -> str | None:
     reach = (wins > 0) | np.eye(len(wins), dtype=bool)
     for _ in range(max(1, math.ceil(math.log2(max(len(wins), 2))))):
         reach = (reach.astype(float) @ reach.astype(float)) > 0
-    stuck = [names[i] for i in range(len(wins)) if not reach[i].all()]
-    unbeaten = [names[i] for i in range(len(wins)) if not reach[:, i].all()]
-    if not stuck and not unbeaten:
-        return None
-    return f"not connected by wins both ways: nobody is beaten by all of {', '.join(stuck or unbeaten)} in any chain"
+    for name, row in zip(names, reach, strict=True):
+        if missed := [other for other, reached in zip(names, row, strict=True) if not reached]:
+            return f"no finite ratings: no chain of wins leads from {name} to {', '.join(missed)}"
+    return None
 
 
 def fit(wins: Floats, *, tolerance: float = 1e-10, rounds: int = 10000) -> Floats:
