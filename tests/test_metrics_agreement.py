@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rmbench import suites
+from rmbench.core import Facts, Judgment
+from rmbench.metrics import estimates
 from rmbench.metrics.agreement import (
     annotator_table,
-    bootstrap,
+    coefficient,
     cohen_kappa,
     fleiss_kappa,
     gwet_ac1,
@@ -26,6 +29,9 @@ from rmbench.metrics.agreement import (
     raw,
     vote_agreement,
 )
+from rmbench.metrics.credit import TIE
+from rmbench.metrics.intervals import interval
+from test_metrics_summary import card, facts, two_orders
 
 
 def read(path: Path) -> Iterator[dict[str, object]]:
@@ -184,17 +190,63 @@ def test_leave_one_out_of_a_candidate_meets_the_same_references() -> None:
     assert leave_one_out(people, [1, 1, 0]) == 1
 
 
-def test_bootstrap_holds_whole_groups_and_its_value() -> None:
-    rng = np.random.default_rng(0)
-    x = rng.random(60) < 0.7
-    groups = np.repeat(np.arange(20), 3)
+def test_a_coefficients_error_is_the_bootstraps() -> None:
+    rng = np.random.default_rng(3)
+    a = rng.integers(0, 3, 300)
+    b = np.where(rng.random(300) < 0.6, a, rng.integers(0, 3, 300))
+    groups = np.repeat(np.arange(100), 3)
+    for statistic in (cohen_kappa, lambda x, y: gwet_ac1([x, y])):
+        measure = coefficient("kappa", statistic, a.tolist(), b.tolist(), np.arange(300))
+        assert measure.value == pytest.approx(statistic(a.tolist(), b.tolist()))
+        drawn = []
+        for _ in range(500):
+            keep = (3 * rng.integers(0, 100, 100)[:, None] + np.arange(3)).ravel()
+            drawn.append(statistic(a[keep].tolist(), b[keep].tolist()))
+        assert interval(measure, groups).se == pytest.approx(np.std(drawn), rel=0.1)
+    empty = coefficient("kappa", cohen_kappa, [1, 1, None], [1, 1, 0], np.arange(3))
+    assert (empty.value, empty.reason, empty.n) == (None, "one class only", 2)
 
-    def mean(keep: np.ndarray) -> float:  # type: ignore[type-arg]
-        assert len(keep) == 60
-        return float(x[keep].mean())
 
-    low, high = bootstrap(mean, groups, rng=rng)  # type: ignore[misc]
-    assert low < x.mean() < high
-    assert bootstrap(mean, np.zeros(60, dtype=np.int64), rng=rng) is None
-    assert bootstrap(lambda _: None, groups, rng=rng) is None
-    assert not math.isnan(low)
+def test_estimates_say_how_a_model_agrees_with_labels_and_people(real_data: Path) -> None:
+    suite = suites.load("pandalm", data=real_data)
+    items = [Facts.of(item) for item in suite.items]
+    people = {f"annotator{k}": [f.meta["votes"][k - 1] - 1 for f in items] for k in (1, 2, 3)}
+    scores = {TIE: (1.0, 1.0), 0: (1.0, 0.0), 1: (0.0, 1.0)}
+    judgments = {
+        f.item_id: Judgment(item_id=f.item_id, scores=scores[v])
+        for f, v in zip(items, people["annotator1"], strict=True)
+    }
+    made = estimates(suite.card(), items, judgments)
+    found = {e.name: e for e in made if e.scope == "micro"}
+    gold = [TIE if f.grades[0] == f.grades[1] else int(f.grades[1] > f.grades[0]) for f in items]
+    assert found["kappa"].value == pytest.approx(cohen_kappa(people["annotator1"], gold))
+    assert found["kappa"].low < found["kappa"].value < found["kappa"].high  # type: ignore[operator]
+    assert found["ac1"].extra["raw agreement"] == pytest.approx(raw(gold, people["annotator1"]))
+    assert found["kappa"].extra["majority baseline"] == pytest.approx(472 / 999, abs=0.005)
+    assert found["leave-one-out"].extra["people"] == pytest.approx(leave_one_out(list(people.values())))
+    table = {e.scope: e for e in made if e.name == "annotator-agreement"}
+    assert table["annotator:annotator1"].value == 1
+    assert table["annotator:annotator2"].value == table["annotator:annotator1"].extra["annotator2"]
+
+
+def test_llmbars_corrected_kappas_are_estimates(real_data: Path, reference: Path) -> None:
+    rows = [
+        json.loads(line)
+        for line in (real_data / "llmbar" / "example_verdicts_chatgpt_vanilla.jsonl").read_text().splitlines()
+    ]
+    own = [r for r in rows if r["subset"] == rows[0]["subset"]]
+    items = [facts(i, (1, 0) if r["label"] == 1 else (0, 1)) for i, r in enumerate(own)]
+    verdicts = [
+        tuple(None if r[k] is None else int(r[k]) - 1 for k in ("winner_original_order", "winner_swapped_order"))
+        for r in own
+    ]
+    judgments = {f.item_id: two_orders(f, *v) for f, v in zip(items, verdicts, strict=True)}
+    found = {e.name: e for e in estimates(card(), items, judgments) if e.scope == "micro"}
+    name = rows[0]["subset"].removeprefix("adver-").lower()
+    with (reference / "golden_swap_llmbar.csv").open() as lines:
+        golden = next(
+            r
+            for r in csv.DictReader(lines)
+            if r["evaluator"] == "ChatGPT/Vanilla" and r["suite"].lower().endswith(f"/{name}")
+        )
+    assert found["kappa-orders"].value == pytest.approx(float(golden["kappa_orders"]), abs=2e-6)

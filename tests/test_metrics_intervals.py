@@ -134,6 +134,16 @@ def test_a_macro_interval_holds_its_value_and_one_stratum_is_itself(a: list[floa
     )
 
 
+@settings(max_examples=60, deadline=None)
+@given(values, st.integers(1, 4), st.integers(2, 5))
+def test_cloning_items_leaves_the_clustered_error(x: list[float], per_cluster: int, copies: int) -> None:
+    groups = np.arange(len(x)) // per_cluster
+    once = mean_measure("accuracy", np.array(x), np.arange(len(x)))
+    cloned = mean_measure("accuracy", np.repeat(x, copies), np.arange(copies * len(x)))
+    one, many = standard_error(once.influence, groups), standard_error(cloned.influence, np.repeat(groups, copies))
+    assert (one is None and many is None) or one == pytest.approx(many)
+
+
 def test_measures_of_unknown_value_are_not_combined_silently() -> None:
     undefined = Measure("auc", None, np.zeros(2), np.arange(2), reason="needs both labels")
     made = combine([undefined], [1], np.arange(2)).interval

@@ -427,3 +427,6 @@ def test_a_positive_affine_map_of_scores_changes_no_ranking_metric(seed: int, sc
         one = main(estimates(suite, items, plain, further=False))["subset:a"]
         two = main(estimates(suite, items, mapped, further=False))["subset:a"]
         assert (one.value is None and two.value is None) or one.value == pytest.approx(two.value)
+        for a, b in zip(estimates(suite, items, plain), estimates(suite, items, mapped), strict=True):
+            if a.name.startswith(("best-of", "regret", "score-ties", "distinct")):
+                assert (a.value, a.low, a.high) == pytest.approx((b.value, b.low, b.high)), a.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,6 +33,15 @@ def test_majority_is_exact(counts: tuple[int, int, int, int], data: st.DataObjec
     k = data.draw(st.integers(1, min(sum(counts), 9)))
     samples: list[int | None] = [0] * right + [1] * wrong + [TIE] * tie + [None] * invalid
     assert majority(*counts, k) == pytest.approx(by_enumeration(samples, k))
+
+
+@given(st.lists(st.sampled_from([0, 1, TIE, None]), min_size=1, max_size=6))
+def test_a_vote_of_one_is_the_mean_of_the_samples(samples: list[int | None]) -> None:
+    counts = [samples.count(v) for v in (0, 1, TIE, None)]
+    earned = {0: 1.0, 1: 0.0, TIE: 0.5, None: 0.0}
+    assert majority(*counts, 1) == pytest.approx(np.mean([earned[v] for v in samples]))
+    if len(samples) == 1:
+        assert majority(*counts, 1) == earned[samples[0]]
 
 
 def test_one_sample_is_the_sample_and_all_are_the_vote() -> None:

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from rmbench.metrics.intervals import Floats
+from rmbench.metrics.intervals import Floats, Ints, Measure
 
 Label = Hashable | None
 Level = Literal["nominal", "ordinal", "interval"]
@@ -119,7 +119,7 @@ def krippendorff_alpha(ratings: Sequence[Sequence[Label]], *, level: Level = "no
     else:
         ranks = np.cumsum(margin) - margin / 2
         distance = (ranks[:, None] - ranks[None, :]) ** 2
-    expected = float(np.sum(np.outer(margin, margin) * distance)) / (total - 1)
+    expected = float(np.sum(np.outer(margin, margin) * distance)) / (float(total) - 1)
     return 1 - float(np.sum(coincidence * distance)) / expected if expected > 0 else None
 
 
@@ -176,16 +176,43 @@ def leave_one_out(annotators: Sequence[Sequence[Label]], candidate: Sequence[Lab
     candidate's against the same leave-one-out modes, so both meet equally noisy references. Items whose mode is shared
     are left out."""
     agree = n = 0
-    for left_out, row in enumerate(annotators):
-        others = [r for k, r in enumerate(annotators) if k != left_out]
-        said = row if candidate is None else candidate
-        for i, own in enumerate(said):
-            counts = Counter(r[i] for r in others if r[i] is not None).most_common(2)
-            if own is None or not counts or (len(counts) == 2 and counts[0][1] == counts[1][1]):
+    for i, votes in enumerate(zip(*annotators, strict=True)):
+        counts = Counter(v for v in votes if v is not None)
+        for own in votes:
+            said = own if candidate is None else candidate[i]
+            if own is None or said is None:
                 continue
-            n += 1
-            agree += own == counts[0][0]
+            others = (counts - Counter([own])).most_common(2)
+            if others and (len(others) == 1 or others[0][1] > others[1][1]):
+                n += 1
+                agree += said == others[0][0]
     return agree / n if n else None
+
+
+def coefficient(
+    name: str,
+    statistic: Callable[[Sequence[Label], Sequence[Label]], float | None],
+    a: Sequence[Label],
+    b: Sequence[Label],
+    index: Ints,
+) -> Measure:
+    """A coefficient of two annotators of the items ``index``, with influences by leaving out one item at a time."""
+    kept = np.array([x is not None and y is not None for x, y in zip(a, b, strict=True)], dtype=bool)
+    pairs, where = common(a, b), index[kept]
+    value = statistic([x for x, _ in pairs], [y for _, y in pairs])
+    if value is None:
+        reason = "one class only" if pairs else "no items with both labels"
+        return Measure(name, None, np.zeros(len(pairs)), where, "real", reason)
+    without = {}
+    for pair in set(pairs):  # items with the same labels leave the same rest
+        rest = list(pairs)
+        rest.remove(pair)
+        without[pair] = statistic([x for x, _ in rest], [y for _, y in rest])
+    left = [without[pair] for pair in pairs]
+    if any(v is None for v in left):
+        return Measure(name, value, np.zeros(len(pairs)), where, "real")
+    replicates = np.array(left, dtype=float)
+    return Measure(name, value, (replicates.mean() - replicates) * (len(pairs) - 1) / len(pairs), where, "real")
 
 
 class Noise(NamedTuple):
@@ -209,29 +236,3 @@ def label_noise(agreement: float | None) -> Noise | None:
         return None
     error = (1 - math.sqrt(2 * agreement - 1)) / 2
     return Noise(error, 1 - error)
-
-
-def bootstrap(
-    statistic: Callable[[np.ndarray[tuple[int], np.dtype[np.int64]]], float | None],
-    groups: np.ndarray[tuple[int], np.dtype[np.int64]],
-    *,
-    rng: np.random.Generator,
-    resamples: int = 1000,
-    confidence: float = 0.95,
-) -> tuple[float, float] | None:
-    """Percentile interval of ``statistic`` (of item positions), whole groups resampled (Efron & Tibshirani 1993). None
-    for one group, or where more than one resample in twenty is undefined."""
-    order = np.argsort(groups, kind="stable")
-    members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
-    if len(members) < 2:
-        return None
-    values = []
-    for _ in range(resamples):
-        drawn = rng.integers(len(members), size=len(members))
-        value = statistic(np.concatenate([members[g] for g in drawn]))
-        if value is not None:
-            values.append(value)
-    if len(values) < 0.95 * resamples:
-        return None
-    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)

@@ -1,4 +1,4 @@
-"""The numbers beside the suite's own: position, votes, score ties, calibration, length, strength, best of n.
+"""The numbers beside the suite's own: position, agreement, votes, ties, calibration, length, strength, best of n.
 
 Scope ``micro`` says that the number is a mean over items, whatever the suite's weights; ``category:X`` the same within
 a category. A number that the judgments cannot say is not there, or is None with its reason.
@@ -14,7 +14,8 @@ import msgspec
 import numpy as np
 
 from rmbench.core import Estimate, Facts, Judgment, Suite
-from rmbench.metrics import binary, calibration, length, position, published, ranking, votes
+from rmbench.metrics import agreement, binary, calibration, length, position, published, ranking, votes
+from rmbench.metrics.agreement import Label
 from rmbench.metrics.credit import POSITION_RULES, TIE, Credit, by_position, credit, merge
 from rmbench.metrics.intervals import Floats, Ints, Measure, clopper_pearson, group_codes, interval, mean_measure
 
@@ -69,6 +70,8 @@ def further_estimates(
     swaps = _swaps(facts, judgments)
     for scope in scopes:
         made.extend(_position(card, swaps, scope))
+        made.extend(_agreement(card, facts, judgments, swaps, scope))
+    made.extend(_annotators(facts, judgments, whole))
     made.extend(_slots(facts, judgments))
     made.extend(_stability(facts, judgments, whole))
     made.extend(_votes(facts, judgments, whole))
@@ -142,6 +145,66 @@ def _position(card: Suite, swaps: Mapping[int, Row], scope: Scoped) -> Iterator[
     lean = np.array([float(v == (1, 0)) - float(v == (0, 1)) for _, v, _ in rows])
     yield scope.estimate(mean_measure("preference-fairness", lean[valid], where[valid], shape="real"), invalid)
     yield _first_preference(counts, scope)
+
+
+def _agreement(
+    card: Suite, facts: Sequence[Facts], judgments: Mapping[str, Judgment], swaps: Mapping[int, Row], scope: Scoped
+) -> Iterator[Estimate]:
+    """Chance-corrected agreement of the one verdict with a label of several classes, and of a judge's two orders."""
+    ties = card.rules.gold_ties == "class"
+    pairs = [i for i in scope.where.tolist() if len(facts[i].grades) == 2]
+    labels: dict[int, Label] = {i: position.label(facts[i].grades) for i in pairs}
+    own = [i for i in pairs if ties or labels[i] != TIE]
+    gold = [labels[i] for i in own]
+    if len(set(gold)) > 1 and (ties or swaps):
+        said = [published.verdict(judgments.get(facts[i].item_id)) for i in own]
+        extra: dict[str, float | str | None] = {
+            "raw agreement": agreement.raw(said, gold),
+            "majority baseline": agreement.majority_baseline(gold),
+        }
+        for name, statistic in (("kappa", agreement.cohen_kappa), ("ac1", lambda a, b: agreement.gwet_ac1([a, b]))):
+            measure = agreement.coefficient(name, statistic, said, gold, np.array(own, dtype=np.int64))
+            yield scope.estimate(measure, said.count(None), extra)
+    both = [i for i in pairs if i in swaps]
+    if both:
+        first, second = zip(*(swaps[i][1] for i in both), strict=True)
+        index = np.array(both, dtype=np.int64)
+        measure = agreement.coefficient("kappa-orders", agreement.cohen_kappa, first, second, index)
+        yield scope.estimate(measure, len(both) - measure.n)
+
+
+def _annotators(facts: Sequence[Facts], judgments: Mapping[str, Judgment], scope: Scoped) -> Iterator[Estimate]:
+    """The model as one more annotator beside those of ``meta["votes"]``: [name, label], or as PandaLM has them,
+    numbers in the annotators' order with 0 for a tie."""
+    people: dict[str, list[Label]] = {}
+    for i, f in enumerate(facts):
+        for k, vote in enumerate(f.meta.get("votes", ())):
+            name, label = (f"annotator{k + 1}", vote - 1) if isinstance(vote, int) else vote
+            people.setdefault(name, [None] * len(facts))[i] = label
+    if len(people) < 2:
+        return
+    said = [published.verdict(judgments.get(f.item_id)) for f in facts]
+    rows = list(people.values())
+    extra: dict[str, float | str | None] = {
+        "people": agreement.leave_one_out(rows),
+        "alpha of people": agreement.krippendorff_alpha(rows),
+        "alpha with the model": agreement.krippendorff_alpha([*rows, said]),
+    }
+    value = agreement.leave_one_out(rows, said)
+    reason = None if value is not None else "no item with a verdict and a majority of the other people"
+    method = "against the mode of all people but one"
+    yield Estimate(
+        name="leave-one-out", scope=scope.scope, value=value, method=method, n=len(facts), reason=reason, extra=extra
+    )
+    if len(people) > 10:  # a table of dozens of annotators with a few items each says nothing
+        return
+    for name, row in people.items():
+        where = np.array([i for i, v in enumerate(row) if v is not None], dtype=np.int64)
+        same = np.array([float(said[i] == row[i]) for i in where])
+        others: dict[str, float | str | None] = {o: agreement.raw(row, r) for o, r in people.items() if o != name}
+        measure = mean_measure("annotator-agreement", same, where)
+        unsaid = sum(said[i] is None for i in where)
+        yield scope._replace(scope=f"annotator:{name}").estimate(measure, unsaid, others)
 
 
 def _first_preference(counts: position.Swap, scope: Scoped) -> Estimate:
