@@ -107,7 +107,7 @@ CATEGORIES = {"A": ("a",), "B": ("b", "c"), "C": ("d",)}
 SHARES = {"a": 0.2, "b": 0.3, "c": 0.1, "d": 0.4}
 
 
-def runs(d: np.ndarray, subsets: list[str], clusters: list[str | None] | None = None) -> tuple[Stored, Stored]:
+def runs(d: np.ndarray, subsets: list[str], clusters: list[str] | None = None) -> tuple[Stored, Stored]:
     """Baseline and candidate whose credits differ by ``d``."""
     card = Suite(
         name="simulated",
@@ -155,15 +155,21 @@ def runs(d: np.ndarray, subsets: list[str], clusters: list[str | None] | None = 
 
 
 def gate_rates(
-    n: int, difference: float, margin: float, psi: float, repeats: int, rng: np.random.Generator, *, macro: bool
+    n: int, difference: float, margin: float, psi: float, repeats: int, rng: np.random.Generator, *, shape: str
 ) -> tuple[float, float, float, float]:
-    """Share passed, failed, undecided, and the mean printed power of the overall."""
-    subsets = [s for s, w in SHARES.items() for _ in range(round(w * n))] if macro else ["a"] * n
+    """Share passed, failed, undecided, and the mean printed power of the overall. ``shape``: ``plain``, ``macro`` of
+    four subsets, or ``clustered``: prompts of ten items, two in five of which say what their prompt's first says."""
+    subsets = [s for s, w in SHARES.items() for _ in range(round(w * n))] if shape == "macro" else ["a"] * n
+    prompts = np.arange(n) // 10
+    clusters = [f"p{k}" for k in prompts] if shape == "clustered" else None
     counts = {"pass": 0, "fail": 0, "undecided": 0}
     power = []
     policy = Policy(margin=margin, scopes=("overall",))
     for _ in range(repeats):
-        verdict = gate(*reversed(runs(pairs(rng, len(subsets), difference, psi), subsets)), policy)
+        d = pairs(rng, len(subsets), difference, psi)
+        if clusters:
+            d = np.where(rng.random(n) < 0.4, d[10 * prompts], d)
+        verdict = gate(*reversed(runs(d, subsets, clusters)), policy)
         counts[verdict.outcome] += 1
         power.append(verdict.scopes[0].power or 0.0)
     return (*(counts[k] / repeats for k in ("pass", "fail", "undecided")), float(np.mean(power)))
@@ -245,14 +251,14 @@ def main() -> None:
     few = max(200, repeats // 10)
     print(f"\nThe gate at alpha 0.05, discordance 0.10; {few:,} repeats. Power: printed, at no difference.\n")
     rows = []
-    for macro in (False, True):
+    for shape in ("plain", "macro", "clustered"):
         for n in (100, 300, 1000):
             margin = 0.05
-            at = gate_rates(n, -margin, margin, 0.10, few, rng, macro=macro)
-            same = gate_rates(n, 0.0, margin, 0.10, few, rng, macro=macro)
-            worse = gate_rates(n, -0.08, margin, 0.10, few, rng, macro=macro)
+            at = gate_rates(n, -margin, margin, 0.10, few, rng, shape=shape)
+            same = gate_rates(n, 0.0, margin, 0.10, few, rng, shape=shape)
+            worse = gate_rates(n, -0.08, margin, 0.10, few, rng, shape=shape)
             values = (at[0], same[0], same[3], worse[1], worse[0])
-            rows.append(["macro" if macro else "plain", f"{n:,}", *(f"{100 * v:.1f}" for v in values)])
+            rows.append([shape, f"{n:,}", *(f"{100 * v:.1f}" for v in values)])
             print(rows[-1], flush=True)
     head = ["overall", "n", "passed at the margin", "passed at 0", "power printed", "failed at -8", "passed at -8"]
     print(table(head, rows))

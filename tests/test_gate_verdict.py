@@ -17,7 +17,17 @@ from hypothesis import strategies as st
 
 from rmbench.core import Ballot, Judgment
 from rmbench.errors import UsageError
-from rmbench.gate import Difference, Policy, ScopeVerdict, gate, junit, markdown, read_policy, workflow_commands
+from rmbench.gate import (
+    Difference,
+    Policy,
+    ScopeVerdict,
+    compare_pair,
+    gate,
+    junit,
+    markdown,
+    read_policy,
+    workflow_commands,
+)
 from rmbench.gate.verdict import exit_code, scope_verdict
 from rmbench.metrics.paired import tango
 from rmbench.store import Stored
@@ -120,6 +130,17 @@ def test_undecided_says_how_many_items_would_decide(b: int, c: int, n: int, marg
     assert needed is not None
     assert verdict(round(0.9 * needed)).outcome == "undecided"
     assert verdict(round(1.1 * needed)).outcome != "undecided"
+
+
+def test_bounds_are_half_a_step_wider_and_a_cluster_is_one_step() -> None:
+    for cluster, step in ((1, 1 / 100), (10, 1 / 30)):  # 30 prompts of ten items, some of each in A
+        pair = flipped(300, 6, cluster=cluster)
+        (a,) = gate(*pair, Policy(scopes=("A",))).scopes
+        made = compare_pair(pair[1], pair[0], confidence=0.9).of("category:A")
+        assert made is not None
+        assert made.low is not None
+        assert made.step == pytest.approx(step, rel=0.05)
+        assert a.low == pytest.approx(made.low - made.step / 2)
 
 
 def test_it_fails_closed() -> None:
@@ -278,6 +299,8 @@ def test_hostile_names_cannot_break_what_is_written() -> None:
     name = 'x</testsuite><img src=x onerror=alert(1)>|`"&\x07\n::error::'
     candidate, baseline = flipped(30, 0)
     verdict = gate(candidate._replace(run=msgspec.structs.replace(candidate.run, model=name)), baseline, Policy())
+    odd = msgspec.structs.replace(verdict.scopes[0], scope="category:a\x07")
+    verdict = msgspec.structs.replace(verdict, suite="s\x07", scopes=(odd, *verdict.scopes[1:]))
     (suite,) = ElementTree.fromstring(junit([verdict])).findall("testsuite")
     assert len(suite.findall("testcase")) == 3
     text = markdown([verdict])

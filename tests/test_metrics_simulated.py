@@ -32,13 +32,13 @@ def test_95_percent_intervals_cover(simulate: ModuleType, data: str, n: int) -> 
     assert 0.935 <= made <= 0.965
 
 
-@pytest.mark.parametrize("macro", [False, True])
-def test_the_gate_errs_and_passes_as_it_says(simulate: ModuleType, macro: bool) -> None:
+@pytest.mark.parametrize("shape", ["plain", "macro", "clustered"])
+def test_the_gate_errs_and_passes_as_it_says(simulate: ModuleType, shape: str) -> None:
     repeats = 300
     rng = np.random.default_rng(1)
-    passed, *_ = simulate.gate_rates(300, -0.05, 0.05, 0.10, repeats, rng, macro=macro)
+    passed, *_ = simulate.gate_rates(300, -0.05, 0.05, 0.10, repeats, rng, shape=shape)
     assert passed <= 0.05 + 2 * (0.05 * 0.95 / repeats) ** 0.5
-    passed, _, _, power = simulate.gate_rates(300, 0.0, 0.05, 0.10, repeats, rng, macro=macro)
+    passed, _, _, power = simulate.gate_rates(300, 0.0, 0.05, 0.10, repeats, rng, shape=shape)
     assert passed == pytest.approx(power, abs=0.1)
 
 

@@ -49,7 +49,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """Items with more credit in b."""
     worse: int = 0
     step: float = 0.0
-    """What one item's whole credit moves the value by, at most."""
+    """What one item, or one cluster of items, moves the value by, at most."""
     detectable: float | None = None
     """True difference that this comparison would have shown four times in five."""
     reason: str | None = None
@@ -287,7 +287,7 @@ def _difference(scope: Scope, parts: Mapping[str, Part], groups: Ints, confidenc
         method=made.method,
         p=test.p if test else None,
         p_method=test.method if test else "",
-        step=max(w / math.fsum(weights) * _heaviest(m) for w, m in zip(weights, measures, strict=True)),
+        step=max(w / math.fsum(weights) * _step(m, groups) for w, m in zip(weights, measures, strict=True)),
         better=sum(int(np.sum(d > 0)) for d in per_item),
         worse=sum(int(np.sum(d < 0)) for d in per_item),
         detectable=_detectable(made, confidence),
@@ -312,8 +312,10 @@ def _undefined(scope: Scope, parts: Mapping[str, Part]) -> str | None:
     return f"not a mean of item credits: {', '.join(other)}" if scope.pooled and other else None
 
 
-def _heaviest(measure: Measure) -> float:
-    return 1 / measure.n if measure.weights is None else float(measure.weights.max())
+def _step(measure: Measure, groups: Ints) -> float:
+    """One over the number of groups of equal weight."""
+    weights = np.full(measure.n, 1 / measure.n) if measure.weights is None else measure.weights
+    return float(np.sum(np.bincount(groups[measure.items], weights=weights) ** 2))
 
 
 def _test(measures: Sequence[Measure], weights: Sequence[float], whole: Combined, groups: Ints) -> PValue | None:

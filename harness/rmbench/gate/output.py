@@ -23,10 +23,11 @@ def junit(verdicts: Sequence[Verdict]) -> str:
         cases = [*extra, *cases]
         counts = [len(cases), *(sum(c.outcome == o for c in cases) for o in ("fail", "undecided"))]
         totals = [a + b for a, b in zip(totals, counts, strict=True)]
-        suite = ElementTree.SubElement(root, "testsuite", {"name": verdict.suite} | _counts(counts))
+        name = _xml(verdict.suite)
+        suite = ElementTree.SubElement(root, "testsuite", {"name": name} | _counts(counts))
         for case in cases:
             made = ElementTree.SubElement(
-                suite, "testcase", name=title(case.scope), classname=f"rmbench.{verdict.suite}", time="0"
+                suite, "testcase", name=_xml(title(case.scope)), classname=f"rmbench.{name}", time="0"
             )
             if case.outcome != "pass":
                 kind = "failure" if case.outcome == "fail" else "error"
