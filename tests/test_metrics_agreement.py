@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -224,6 +225,15 @@ def test_estimates_say_how_a_model_agrees_with_labels_and_people(real_data: Path
     assert found["ac1"].extra["raw agreement"] == pytest.approx(raw(gold, people["annotator1"]))
     assert found["kappa"].extra["majority baseline"] == pytest.approx(472 / 999, abs=0.005)
     assert found["leave-one-out"].extra["people"] == pytest.approx(leave_one_out(list(people.values())))
+    noise = found["label-noise"]
+    rows = list(zip(*people.values(), strict=True))
+    untied = [(a, b) for row in rows for a, b in combinations(row, 2) if TIE not in (a, b)]
+    share = np.mean([a == b for a, b in untied])
+    assert noise.n == len(untied)
+    assert noise.extra["ceiling"] == pytest.approx((1 + np.sqrt(2 * share - 1)) / 2)
+    own = np.mean([a == b for row in rows for a, b in ((row[0], other) for other in row) if TIE not in (a, b)])
+    assert noise.extra["accuracy"] == pytest.approx(own)
+    assert noise.extra["corrected accuracy"] == pytest.approx(min(1.0, (own - noise.value) / (1 - 2 * noise.value)))
     table = {e.scope: e for e in made if e.name == "annotator-agreement"}
     assert table["annotator:annotator1"].value == 1
     assert table["annotator:annotator2"].value == table["annotator:annotator1"].extra["annotator2"]

@@ -7,7 +7,7 @@ a category. A number that the judgments cannot say is not there, or is None with
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -196,6 +196,17 @@ def _annotators(facts: Sequence[Facts], judgments: Mapping[str, Judgment], scope
     yield Estimate(
         name="leave-one-out", scope=scope.scope, value=value, method=method, n=len(facts), reason=reason, extra=extra
     )
+    votes: dict[Hashable, list[Hashable]] = {
+        i: [v for v in cast if v is not None] for i, cast in enumerate(zip(*rows, strict=True))
+    }
+    among = agreement.vote_agreement(votes, tie=TIE, ties=False)
+    verdicts: dict[Hashable, list[Hashable]] = {i: [v] for i, v in enumerate(said) if v is not None}
+    own = agreement.vote_agreement(verdicts, votes, tie=TIE, ties=False)
+    noise = agreement.label_noise(among.value)
+    if noise is not None and own.value is not None:
+        extra = {"ceiling": noise.ceiling, "accuracy": own.value, "corrected accuracy": noise.corrected(own.value)}
+        method = "from agreement of people on votes without ties"
+        yield Estimate(name="label-noise", scope=scope.scope, value=noise.error, method=method, n=among.n, extra=extra)
     if len(people) > 10:  # a table of dozens of annotators with a few items each says nothing
         return
     for name, row in people.items():
