@@ -71,7 +71,8 @@ def further_estimates(
     for scope in scopes:
         made.extend(_position(card, swaps, scope))
         made.extend(_agreement(card, facts, judgments, swaps, scope))
-    made.extend(_annotators(facts, judgments, whole))
+    if {"mt-bench", "three-class"} & set(asked):
+        made.extend(_annotators(facts, judgments, whole))
     made.extend(_slots(facts, judgments))
     made.extend(_stability(facts, judgments, whole))
     made.extend(_votes(facts, judgments, whole))
@@ -174,8 +175,8 @@ def _agreement(
 
 
 def _annotators(facts: Sequence[Facts], judgments: Mapping[str, Judgment], scope: Scoped) -> Iterator[Estimate]:
-    """The model as one more annotator beside those of ``meta["votes"]``: [name, label], or as PandaLM has them,
-    numbers in the annotators' order with 0 for a tie."""
+    """The model as one more annotator beside those of ``meta["votes"]``: [name, label] in MT-Bench; numbers in the
+    annotators' order, 0 for a tie, in PandaLM."""
     people: dict[str, list[Label]] = {}
     for i, f in enumerate(facts):
         for k, vote in enumerate(f.meta.get("votes", ())):
