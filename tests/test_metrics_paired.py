@@ -174,6 +174,8 @@ def test_power_and_size() -> None:
     assert items_needed(0.1, 0.0, margin=0.02) == math.ceil(want)
     with pytest.raises(ValueError, match="margin"):
         items_needed(0.1, -0.02, margin=0.02)
+    with pytest.raises(ValueError, match="upper Wilson bound"):
+        items_needed(0.0, 0.0, margin=0.02)
     assert expected_maximum(10) == pytest.approx(1.5388, abs=1e-4)
     assert expected_maximum(2) == pytest.approx(1 / math.sqrt(math.pi))
 

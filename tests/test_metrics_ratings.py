@@ -90,6 +90,12 @@ def test_one_prompt_has_values_and_no_interval() -> None:
     assert (made.low, made.reason) == (None, "one prompt")
 
 
+def test_one_model_has_no_rating() -> None:
+    none = np.zeros(0, dtype=int)
+    for names in ([], ["a"]):
+        assert bradley_terry(none, none, np.zeros(0), none, names, rng=rng()).reason == "fewer than two models"
+
+
 def test_separability_and_agreement_with_confidence() -> None:
     low, high = np.array([0.0, 2.0, 4.0]), np.array([1.0, 3.0, 5.0])
     assert separability(low, high) == 1

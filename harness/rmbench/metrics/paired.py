@@ -115,7 +115,7 @@ def tango(
     """Score interval of (b - c)/n for paired proportions (Tango 1998, Stat Med 17): the differences t with
     |b - c - nt| <= z sqrt(n (2q + t(1 - t))), q the constrained estimate (sqrt(B^2 - 4AC) - B)/2A with A = 2n,
     B = -b - c + (2n - b + c) t, C = -c t (1 - t). Without discordant pairs it is +-z^2/(n + z^2), where Wald's is
-    a point. b and c may be fractional."""
+    a point. b and c may be fractional; n must be positive."""
     z = normal_quantile(confidence) if quantile is None else quantile
     d = (b - c) / n
 
@@ -219,10 +219,12 @@ def detectable(half_width: float, *, confidence: float = 0.95, power: float = 0.
 
 def items_needed(psi: float, difference: float, *, margin: float = 0.0, alpha: float = 0.05, power: float = 0.8) -> int:
     """Independent pairs so that a true ``difference`` is shown to be above ``-margin``: (z_(1-alpha) + z_power)^2
-    (psi - D^2)/(D + margin)^2 (Lachin 1992), psi the share of discordant pairs. Raises ValueError at the margin
-    itself."""
+    (psi - D^2)/(D + margin)^2 (Lachin 1992), psi the share of discordant pairs; where none was seen, take the upper
+    Wilson bound. Raises ValueError for psi = 0 and at the margin itself."""
     if difference + margin == 0:
         raise ValueError("no number of items separates a difference from the margin it lies on")
+    if psi <= 0:
+        raise ValueError("without discordant pairs take the upper Wilson bound of their share: psi = 0 says 0 items")
     z = normal_quantile(1 - 2 * alpha) + normal_quantile(2 * power - 1)
     return math.ceil(z * z * max(psi - difference**2, 0.0) / (difference + margin) ** 2)
 

@@ -130,11 +130,11 @@ class Curve(NamedTuple):
 def best_of_n(scores: Sequence[Floats], grades: Sequence[Floats], n: Sequence[int] | None = None) -> Curve:
     """Unbiased over all draws of n of an item's N responses without replacement: sum_i C(i-1, n-1)/C(N, n) g_(i) with
     responses sorted by score and tied ones replaced by their mean (Nakano et al. 2021, arXiv 2112.09332, eq. 3; n = 1
-    is the mean, n = N the one on top). ``n`` defaults to 1..the smallest N. Raises ValueError for n > N."""
+    is the mean, n = N the one on top). ``n`` defaults to 1..the smallest N. Raises ValueError for other n."""
     smallest = min((len(s) for s in scores), default=0)
     sizes = tuple(n if n is not None else range(1, smallest + 1))
-    if sizes and max(sizes) > smallest:
-        raise ValueError(f"best of {max(sizes)} needs as many responses; one item has {smallest}")
+    if sizes and not 1 <= min(sizes) <= max(sizes) <= smallest:
+        raise ValueError(f"best of {min(sizes)} to {max(sizes)} needs 1 <= n <= {smallest}, an item's responses")
     shape = (len(scores), len(sizes))
     proxy, gold, oracle = np.empty(shape), np.empty(shape), np.empty(shape)
     for row, (s, g) in enumerate(zip(scores, grades, strict=True)):

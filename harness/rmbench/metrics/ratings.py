@@ -79,6 +79,8 @@ def bradley_terry(
     """P(i beats j) = sigmoid(t_i - t_j), ties as half wins (Bradley & Terry 1952); all arrays (votes,). Percentile
     intervals over resampled prompts (whole groups of votes), not votes; resamples without a finite maximum get half a
     win per cell."""
+    if len(names) < 2:
+        return Ratings(None, reason="fewer than two models")
     wins = wins_matrix(left, right, credit, len(names))
     if reason := unconnected(wins, names):
         return Ratings(None, reason=reason)
