@@ -312,6 +312,32 @@ def test_ranks_resolve_models_that_differ_alike_on_every_item() -> None:
     assert {(m.best, m.worst) for m in few.models} == {(1, 3)}
 
 
+def test_without_an_overall_models_are_ranked_by_the_first_category() -> None:
+    card = msgspec.structs.replace(CARD, rules=Rules(name="tiny-1", overall="none", metrics={"c": "kendall"}))
+    made = compare([stored(random_scores(90, k), model=f"m{k}", card=card) for k in range(3)])
+    assert made.ranking is not None
+    assert (made.ranking.scope, made.ranking.n, len(made.pairs)) == ("category:A", 30, 2)
+    card = msgspec.structs.replace(CARD, missing={"a": 1, "b": 1}, rules=Rules(name="tiny-1", metrics={"*": "kendall"}))
+    none = compare([stored(random_scores(90, k), model=f"m{k}", card=card) for k in range(3)])
+    assert none.ranking is None
+    assert len(none.pairs) == 2
+
+
+def test_a_subset_of_one_item_does_not_decide_ranks() -> None:
+    card = msgspec.structs.replace(CARD, categories={"A": ("a",), "B": ("b",)})
+    runs = []
+    for k in range(3):
+        base = stored(random_scores(40, 7), model=f"m{k}", card=card)
+        # One item of b; the others are of a.
+        facts = tuple(msgspec.structs.replace(f, subset="b" if i == 0 else "a") for i, f in enumerate(base.facts))
+        judgments = base.judgments | {"i000": Judgment(item_id="i000", scores=(float(k), 1.0))}
+        runs.append(base._replace(facts=facts, judgments=judgments))
+    made = compare(runs).ranking
+    assert made is not None
+    assert made.scope == "micro"
+    assert {(m.best, m.worst) for m in made.models} == {(1, 3)}
+
+
 def test_the_margin_of_equal_answers_is_how_far_apart_they_are_put() -> None:
     card = msgspec.structs.replace(CARD, categories={"A": ("a",)}, rules=Rules(name="tiny-1", gold_ties="class"))
     runs = []

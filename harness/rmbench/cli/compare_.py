@@ -62,6 +62,8 @@ def command(
         _show(pair, items, subsets)
     if made.ranking is not None:
         _show_ranking(made.ranking)
+    elif len(runs) > 2:
+        console().print("\nNo ranks: no overall, micro or category is defined on the items in common.", markup=False)
     if html is not None:
         click.echo(f"{html}", err=True)
 
@@ -137,8 +139,9 @@ def _show_ranking(ranking: Ranking) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for name in ("rank", "model", ranking.scope):
-        table.add_column(name, justify="right" if name == ranking.scope else "left", overflow="fold")
+    scope = ranking.scope.removeprefix("category:")
+    for name in ("rank", "model", scope):
+        table.add_column(name, justify="right" if name == scope else "left", overflow="fold")
     for m in ranking.models:
         rank = str(m.best) if m.best == m.worst else f"{m.best}–{m.worst}"
         table.add_row(rank, m.model, f"{100 * m.value:.2f}")

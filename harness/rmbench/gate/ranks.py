@@ -9,10 +9,9 @@ import msgspec
 import numpy as np
 
 from rmbench.core import Facts, Suite
-from rmbench.errors import Undecided
 from rmbench.metrics.intervals import Floats, Ints, combine, group_codes
 from rmbench.metrics.paired import selection_bias
-from rmbench.metrics.summary import count, scopes
+from rmbench.metrics.summary import count, pool, scopes
 from rmbench.store import Stored
 
 
@@ -45,13 +44,16 @@ def rank(
     confidence: float = 0.95,
     resamples: int = 10_000,
     seed: int = 0,
-) -> Ranking:
+) -> Ranking | None:
     """Ranks from all pairwise differences at once, on the items ``facts`` that all judged: model i is above j where
     their difference exceeds the quantile of the largest standardised difference over pairs in a bootstrap (Mogstad,
     Romano, Shaikh & Wilhelm 2024, Rev Econ Stud 91). Groups of items are resampled (Poisson weights) through the
-    metrics' influences, so that clusters and strata hold."""
+    metrics' influences, so that clusters and strata hold. None where no number of the suite is defined."""
     groups = group_codes([f.cluster for f in facts])
-    scope, values, influence, least = _values(runs[0].run.suite, facts, runs, groups)
+    found = _values(runs[0].run.suite, facts, runs, groups)
+    if found is None:
+        return None
+    scope, values, influence, n, least = found
     spread = influence @ _group_matrix(groups) if len(np.unique(groups)) < len(groups) else influence
     k = len(runs)
     first, second = np.triu_indices(k, 1)
@@ -86,26 +88,35 @@ def rank(
     )
     noise = float(np.median(se)) / math.sqrt(2) if len(se) else 0.0
     overstated = selection_bias(noise, k)
-    return Ranking(scope=scope, n=len(facts), models=models, overstated=overstated, confidence=confidence)
+    return Ranking(scope=scope, n=n, models=models, overstated=overstated, confidence=confidence)
 
 
 def _values(
     card: Suite, facts: Sequence[Facts], runs: Sequence[Stored], groups: Ints
-) -> tuple[str, Floats, Floats, int]:
-    """Overall (micro where it is undefined) of every run (runs,), its influence (runs, items), and the number of groups
-    in its smallest stratum."""
+) -> tuple[str, Floats, Floats, int, int] | None:
+    """The scope to rank by (overall, else micro, else the first category), its value in every run (runs,), its
+    influence (runs, items), the number of items, and of groups in its smallest stratum. A stratum of one group has no
+    error and would decide ranks as if it were certain: its scope is passed over. None where nothing is left."""
     counted = [count(card, facts, r.judgments)[0] for r in runs]
     n = {name: part.measure.n for name, part in counted[0].items()}
-    by_name = {scope.name: scope for scope in scopes(card, n)}
-    for scope in (by_name["overall"], by_name["micro"]):
-        used = [c[s] for c in counted for s in scope.weights]
-        if scope.reason or any(u.measure.value is None or (scope.pooled and not u.credits) for u in used):
+    order = {"overall": 0, "micro": 1}
+    for scope in sorted(scopes(card, n), key=lambda s: order.get(s.name, 2)):
+        used = [[c[s] for s in scope.weights] for c in counted]
+        if scope.reason or any(
+            u.measure.value is None or (scope.pooled and not u.credits) for own in used for u in own
+        ):
             continue
+        measures = [[u.measure for u in own] for own in used]
         weights = list(scope.weights.values())
-        whole = [combine([c[s].measure for s in scope.weights], weights, groups) for c in counted]
-        least = min(len(np.unique(groups[counted[0][s].measure.items])) for s in scope.weights)
-        return scope.name, np.array([w.value for w in whole]), np.stack([w.influence for w in whole]), least
-    raise Undecided("nothing to rank by: neither overall nor micro is defined on the items in common")
+        if scope.pooled:
+            measures, weights = [[pool(own)] for own in measures], [1.0]
+        least = min(len(np.unique(groups[m.items])) for own in measures for m in own)
+        if least < 2:
+            continue
+        whole = [combine(own, weights, groups) for own in measures]
+        values, influence = np.array([w.value for w in whole]), np.stack([w.influence for w in whole])
+        return scope.name, values, influence, sum(m.n for m in measures[0]), least
+    return None
 
 
 def _group_matrix(groups: Ints) -> Floats:
