@@ -116,6 +116,7 @@ def test_a_file_that_cannot_be_written_is_one_clear_line(cli: Cli, kept: Callabl
         made = cli("gate", "candidate", "--baseline", "baseline", "--results", root, *more)
         assert made.exit_code == 2
         assert "cannot write" in made.stderr
+        assert made.stdout.startswith("PASS")  # and does not cost the answer
     made = cli("compare", "candidate", "baseline", "--results", root, "--html", place)
     assert made.exit_code == 2
 

@@ -49,22 +49,21 @@ def command(
     root = results or store.default_root()
     stored = [store.read(store.resolve(run, root, suite)) for run in runs]
     made = gate.compare(stored, confidence=confidence)
+    if as_json:
+        echo_json(made)
+    else:
+        for pair in made.pairs:
+            _show(pair, items, subsets)
+        if made.ranking is not None:
+            _show_ranking(made.ranking)
+        elif len(runs) > 2:
+            console().print("\nNo ranks: no overall, micro or category is defined on the items in common.")
     if html is not None:
         page = _page(stored, made)
         try:
             html.write_text(page, encoding="utf-8")
         except OSError as error:
             raise StoreError(f"cannot write {html}: {error.strerror}; name another file") from error
-    if as_json:
-        echo_json(made)
-        return
-    for pair in made.pairs:
-        _show(pair, items, subsets)
-    if made.ranking is not None:
-        _show_ranking(made.ranking)
-    elif len(runs) > 2:
-        console().print("\nNo ranks: no overall, micro or category is defined on the items in common.", markup=False)
-    if html is not None:
         click.echo(f"{html}", err=True)
 
 

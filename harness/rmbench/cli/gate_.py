@@ -59,20 +59,21 @@ def command(
         suites=suites,
         limited=limited,
     )
-    step = os.environ.get("GITHUB_STEP_SUMMARY")
-    if junit is not None:
-        _write(junit, gate.junit(verdicts), "w")
-    for path in {p for p in (summary, Path(step) if step else None) if p is not None}:
-        _write(path, gate.markdown(verdicts), "a")
-    if os.environ.get("GITHUB_ACTIONS") == "true":
-        for line in gate.workflow_commands(verdicts):
-            click.echo(line, err=True)
     code = gate.exit_code(verdicts)
+    # The answer first: a file that cannot be written must not cost it.
     if as_json:
         echo_json({"outcome": gate.OUTCOMES[code], "exit_code": code, "verdicts": verdicts})
     else:
         for verdict in verdicts:
             show(verdict)
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        for line in gate.workflow_commands(verdicts):
+            click.echo(line, err=True)
+    if junit is not None:
+        _write(junit, gate.junit(verdicts), "w")
+    step = os.environ.get("GITHUB_STEP_SUMMARY")
+    for path in {p for p in (summary, Path(step) if step else None) if p is not None}:
+        _write(path, gate.markdown(verdicts), "a")
     raise SystemExit(code)
 
 
