@@ -108,7 +108,7 @@ def krippendorff_alpha(ratings: Sequence[Sequence[Label]], *, level: Level = "no
     if len(table) == 0 or len(classes) < 2:
         return None
     weight = 1 / (table.sum(1) - 1)
-    coincidence = (table * weight[:, None]).T @ table - np.diag((table * weight[:, None]).sum(0))
+    coincidence = np.einsum("i,ij,ik->jk", weight, table, table) - np.diag(np.sum(table * weight[:, None], axis=0))
     margin = coincidence.sum(0)
     total = margin.sum()
     if level == "nominal":

@@ -209,15 +209,16 @@ def combine(
     values = np.array([m.value for m in measures], dtype=float)
     down = shares * (values - np.array([p.low for p in parts], dtype=float))
     up = shares * (np.array([p.high for p in parts], dtype=float) - values)
-    low = value - math.sqrt(max(float(down @ correlation @ down), 0.0))
-    high = value + math.sqrt(max(float(up @ correlation @ up), 0.0))
+    low = value - math.sqrt(max(float(np.sum(np.outer(down, down) * correlation)), 0.0))
+    high = value + math.sqrt(max(float(np.sum(np.outer(up, up) * correlation)), 0.0))
     method = parts[0].method if len(parts) == 1 else f"stratified {parts[0].method.split()[0]} (MOVER)"
     return Combined(value, influence, Interval(low, high, se, method), df)
 
 
 def _correlation(spread: Floats) -> Floats:
     """Correlation of strata over groups; strata without spread are taken as independent."""
-    covariance = spread.T @ spread
+    # Not by BLAS, whose last digits differ from one machine to the next.
+    covariance = np.einsum("gi,gj->ij", spread, spread)
     scale = np.sqrt(np.diag(covariance))
     safe = np.where(scale > 0, scale, 1.0)
     made: Floats = covariance / np.outer(safe, safe)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rmbench.metrics.calibration import sigmoid
 from rmbench.metrics.intervals import Floats, Ints, sums_by_group, t_quantile
 
 
@@ -45,28 +46,28 @@ def controlled(u: Floats, credit: Floats, groups: Ints, *, confidence: float = 0
         return "every pair has the same relative length"
     if np.ptp(credit) < 1e-9:
         return "every pair has the same credit"
-    design = np.stack([np.ones(len(u)), u], axis=1)
-    b = np.zeros(2)
+    b0 = b1 = 0.0
     for _ in range(100):
-        p = 1 / (1 + np.exp(-np.clip(design @ b, -500, 500)))
-        bread = design.T @ (design * (p * (1 - p))[:, None])
-        if np.linalg.cond(bread) > 1e12:
+        p = sigmoid(b0 + b1 * u)
+        residual, w = credit - p, p * (1 - p)
+        # Sums by hand, not by BLAS, whose last digits differ from one machine to the next.
+        s0, s1, s2 = (float(np.sum(w * part)) for part in (np.ones(len(u)), u, u * u))
+        det = s0 * s2 - s1 * s1
+        if det <= 1e-12 * (s0 + s2) ** 2:
             return "length separates right from wrong"
-        step = np.linalg.solve(bread, design.T @ (credit - p))
-        b = b + step
-        if np.abs(b).max() > 1e3:
+        g0, g1 = float(np.sum(residual)), float(np.sum(u * residual))
+        step = ((s2 * g0 - s1 * g1) / det, (s0 * g1 - s1 * g0) / det)
+        b0, b1 = b0 + step[0], b1 + step[1]
+        if max(abs(b0), abs(b1)) > 1e3:
             return "length separates right from wrong"
-        if np.abs(step).max() < 1e-10:
+        if max(abs(step[0]), abs(step[1])) < 1e-10:
             break
     else:
         return "length separates right from wrong"
-    p = 1 / (1 + np.exp(-(design @ b)))
-    inverse = np.linalg.inv(design.T @ (design * (p * (1 - p))[:, None]))
-    sums, _ = sums_by_group((design * (credit - p)[:, None]) @ inverse, groups)
-    covariance = sums.T @ sums
-    se = np.sqrt(np.diag(covariance))
+    influence = np.stack([s2 - s1 * u, s0 * u - s1], axis=1) * (residual / det)[:, None]
+    se = np.sqrt(np.sum(sums_by_group(influence, groups)[0] ** 2, axis=0))
     if not np.all(np.isfinite(se)) or se[0] > 50:
         return "length separates right from wrong"
     half = t_quantile(confidence, size - 1) * se[0]
-    low, value, high = (float(1 / (1 + np.exp(-x))) for x in (b[0] - half, b[0], b[0] + half))
-    return Logistic(value, low, high, float(b[1]), float(se[1]))
+    low, value, high = (float(x) for x in sigmoid(np.array([b0 - half, b0, b0 + half])))
+    return Logistic(value, low, high, b1, float(se[1]))

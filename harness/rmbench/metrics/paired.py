@@ -152,8 +152,8 @@ def paired_interval(d: Floats, groups: Ints, *, weights: Floats | None = None, c
     if size < 2 and clustered:
         return Interval(None, None, None, "", "one cluster")
     share = np.full(n, 1 / n) if weights is None else weights
-    value = float(share @ d)
-    b, c = (float(share @ np.maximum(side, 0.0)) for side in (d, -d))
+    value = float(np.sum(share * d))
+    b, c = (float(np.sum(share * np.maximum(side, 0.0))) for side in (d, -d))
     se = standard_error(share * (d - value), groups)
     if not clustered and weights is None and bool(np.all(np.isin(d, (-1.0, 0.0, 1.0)))):
         return Interval(*tango(round(b * n), round(c * n), n, confidence=confidence), se, "tango")

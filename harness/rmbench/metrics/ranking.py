@@ -28,7 +28,8 @@ def spearman(scores: Floats, grades: Floats) -> float | None:
 
     if len(scores) < 2 or np.ptp(scores) == 0 or np.ptp(grades) == 0:
         return None
-    return float(np.corrcoef(rankdata(scores), rankdata(grades))[0, 1])
+    a, b = (r - r.mean() for r in (rankdata(scores), rankdata(grades)))
+    return float(np.sum(a * b) / np.sqrt(np.sum(a * a) * np.sum(b * b)))
 
 
 BY_ITEM: dict[str, Callable[[Floats, Floats], float | None]] = {"kendall": kendall, "spearman": spearman}
@@ -139,9 +140,8 @@ def best_of_n(scores: Sequence[Floats], grades: Sequence[Floats], n: Sequence[in
     proxy, gold, oracle = np.empty(shape), np.empty(shape), np.empty(shape)
     for row, (s, g) in enumerate(zip(scores, grades, strict=True)):
         weights = _order_weights(len(s), sizes)
-        proxy[row] = weights @ np.sort(s)
-        gold[row] = weights @ _sorted_block_means(s, g)
-        oracle[row] = weights @ np.sort(g)
+        columns = (np.sort(s), _sorted_block_means(s, g), np.sort(g))
+        proxy[row], gold[row], oracle[row] = (np.sum(weights * column, axis=1) for column in columns)
     sizes_array = np.array(sizes, dtype=float)
     return Curve(sizes, proxy, gold, oracle, np.log(sizes_array) - (sizes_array - 1) / sizes_array)
 
