@@ -173,7 +173,7 @@ def scope_verdict(d: Difference, policy: Policy) -> ScopeVerdict:
     low, high = max(d.low - d.step / 2, -1.0), min(d.high + d.step / 2, 1.0)
     below, above = d.value - low, high - d.value
     # One item more that differs, so that none seen is not taken for certainty.
-    spread = below / z if d.se is None else math.hypot(d.se, d.step)
+    spread = below / z if d.se is None else math.hypot(d.se, 1 / max(d.n, 1))
     power = _phi((margin - below) / spread) if spread > 0 else None
     numbers = {
         **common,
