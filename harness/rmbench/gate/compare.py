@@ -215,7 +215,7 @@ def compare_pair(a: Stored, b: Stored, *, names: tuple[str, str] | None = None, 
         differences=tuple(msgspec.structs.replace(d, p_adjusted=adjusted.get(d.scope)) for d in made),
         broken=tuple(broken),
         fixed=tuple(fixed),
-        notes=_notes(a, b, order),
+        notes=_notes(a, b, [d for d in made if not d.scope.startswith("subset:")]),
     )
 
 
