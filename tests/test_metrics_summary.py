@@ -430,3 +430,18 @@ def test_a_positive_affine_map_of_scores_changes_no_ranking_metric(seed: int, sc
         for a, b in zip(estimates(suite, items, plain), estimates(suite, items, mapped), strict=True):
             if a.name.startswith(("best-of", "regret", "score-ties", "distinct")):
                 assert (a.value, a.low, a.high) == pytest.approx((b.value, b.low, b.high)), a.name
+
+
+
+
+def test_ballots_with_probabilities_are_decided_by_their_mean_over_the_orders() -> None:
+    """PairRM's rule: a strong verdict in one order outweighs a weak contrary one in the other."""
+    item = facts(0)
+    ballots = (
+        Ballot(shown=(0, 1), picked=0, probabilities=(0.9, 0.1)),
+        Ballot(shown=(1, 0), picked=1, probabilities=(0.55, 0.45)),
+    )
+    judgment = Judgment(item_id=item.item_id, scores=(0.675, 0.325), ballots=ballots)
+    assert credit(item, judgment, Rules(name="r")).value == 1
+    assert credit(item, judgment, Rules(name="r", position="average")).value == 0.5
+    assert credit(item, judgment, Rules(name="r", position="both")).value == 0

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from rmbench import suites
-from rmbench.core import Message, Suite
+from rmbench.core import Facts, Message, Suite
 from rmbench.errors import BadData, UnknownName, UsageError
 from rmbench.owndata import recognise
 
@@ -352,3 +352,16 @@ def test_a_hundred_thousand_rows_in_seconds(tmp_path: Path) -> None:
     began = time.process_time()
     assert len(suites.load(str(path)).items) == 100_000
     assert time.process_time() - began < 15
+
+
+def test_reference_and_unsafe_reach_the_item_and_no_run_keeps_the_reference(of: Load) -> None:
+    rows = [
+        {"prompt": "2+2?", "chosen": "4", "rejected": "5", "reference": "It is 4.", "unsafe": False},
+        {"prompt": "a bomb?", "chosen": "No.", "rejected": "Mix", "reference": None, "unsafe": True},
+    ]
+    first, second = of(*rows).items
+    assert first.meta == {"reference": "It is 4.", "unsafe": False}
+    assert second.meta == {"unsafe": True}
+    assert Facts.of(first).meta == {"unsafe": False}
+    with pytest.raises(BadData, match="'unsafe' is 'perhaps'; it must be true or false"):
+        of({**rows[0], "unsafe": "perhaps"})

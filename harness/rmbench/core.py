@@ -50,6 +50,8 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     cluster: str | None = None
     """Names what is not independent (a shared prompt), for standard errors."""
     meta: dict[str, Any] = {}
+    """What a metric or adapter looks up: ``reference`` (a right answer, for judges; no run keeps it), ``unsafe`` (the
+    prompt asks for harm), or the suite's own."""
 
     @property
     def kind(self) -> Kind:
@@ -89,7 +91,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             lengths=tuple(len(r) for r in item.responses),
             strength=item.strength,
             cluster=item.cluster,
-            meta=item.meta,
+            meta={k: v for k, v in item.meta.items() if k != "reference"},  # a text
         )
 
 
@@ -207,7 +209,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Subset (or ``*``) -> metric name where the default for its kind is not meant. Defaults: pairs ``accuracy``,
     rankings ``accuracy`` by the ranking rule, binary ``auc``."""
     position: str | None = None
-    """Rule for judges with ballots in both orders (see metrics.position); None: the mean credit of both orders."""
+    """Rule for judges with ballots in both orders (see metrics.position); None: the mean credit of both orders, or, of
+    ballots with probabilities, the higher mean probability."""
 
 
 class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

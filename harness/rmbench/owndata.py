@@ -7,6 +7,9 @@ Four forms, by their columns (any case), in this order::
     prompt, responses, grades                 a ranking; higher grades are better (ranks: lower)
     prompt, response, label                   a label 0 or 1; other numbers rank the responses of one prompt
 
+Beside any of them: ``reference`` (a right answer, for judge prompts that show one) and ``unsafe`` (true where the
+prompt asks for harm, which Llama 2's combination of heads goes by).
+
 A conversation is a string, a list of ``{role, content}``, or a ``\\n\\nHuman: ...\\n\\nAssistant: ...`` dialogue.
 """
 
@@ -42,6 +45,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "id": ("id",),
     "subset": ("subset", "category"),
     "strength": ("strength",),
+    "reference": ("reference", "reference_answer"),
+    "unsafe": ("unsafe", "unsafe_prompt"),
 }
 """What a column can stand for (``--columns chosen=good``) -> the names it is recognised by, the first found wins."""
 
@@ -52,7 +57,7 @@ _KINDS = {
     "ranks": ("prompt", "responses", "ranks"),
     "labels": ("prompt", "response", "label"),
 }
-_BESIDE = ("prompt", "system", "id", "subset", "strength")
+_BESIDE = ("prompt", "system", "id", "subset", "strength", "reference", "unsafe")
 _FIRST = ("a", "1", "model_a", "response_a", "response_1", "first", "a>b", "[[a]]")
 _SECOND = ("b", "2", "model_b", "response_b", "response_2", "second", "b>a", "[[b]]")
 _TIES = ("tie", "both", "neither", "equal", "a=b", "tie (bothbad)", "tie (inconsistent)", "[[c]]")
@@ -187,7 +192,21 @@ def to_item(row: Row, read: Recognised, item_id: str) -> Item:
         responses=responses,
         grades=grades,
         strength=row.number(name["strength"]) if row.get(name.get("strength", "")) not in (None, "") else None,
+        meta=_meta(row, name),
     )
+
+
+def _meta(row: Row, name: Mapping[str, str]) -> dict[str, Any]:
+    """What judges and heads look up beside the texts, where the row has it."""
+    meta: dict[str, Any] = {}
+    if row.get(name.get("reference", "")) not in (None, ""):
+        meta["reference"] = row.text(name["reference"])
+    if row.get(name.get("unsafe", "")) not in (None, ""):
+        said = _plain(row[name["unsafe"]])
+        if said not in ("0", "1", "true", "false", "yes", "no"):
+            raise row.fail(f"{name['unsafe']!r} is {row[name['unsafe']]!r}; it must be true or false")
+        meta["unsafe"] = said in ("1", "true", "yes")
+    return meta
 
 
 def _subset(row: Row, name: Mapping[str, str]) -> str:

@@ -27,7 +27,8 @@ def credit(facts: Facts, judgment: Judgment | None, rules: Rules) -> Credit:
     """Credit in [0, 1] of one pair or ranking.
 
     Judges with ballots in more than one order: by ``rules.position``, else the mean credit over the orders. All
-    others: by scores. No judgment or an error earns 0 and is never a win.
+    others: by scores; so too, where the rules name no position, ballots that hold probabilities, whose mean over the
+    orders decides (as PairRM and SliC are read). No judgment or an error earns 0 and is never a win.
     """
     grades = facts.grades
     if len(grades) < 2:
@@ -41,7 +42,8 @@ def credit(facts: Facts, judgment: Judgment | None, rules: Rules) -> Credit:
     # JudgeBench's vote counts one order's verdict where the other's is not valid; all other rules need both.
     if judgment.scores is None and not (rules.position == "net" and any(v is not None for v in verdicts.values())):
         return Credit(0.0, "error")
-    if len(verdicts) > 1:
+    weighed = rules.position is None and all(b.probabilities is not None for b in judgment.ballots)
+    if len(verdicts) > 1 and not (weighed and judgment.scores is not None):
         return by_position(verdicts, grades, rules)
     if judgment.scores is None:
         return Credit(0.0, "error")
