@@ -356,3 +356,20 @@ def test_latex_compiles(tmp_path: Path) -> None:
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout[-3000:]
     assert (tmp_path / "table.pdf").stat().st_size > 1000
+
+
+def test_run_table_says_what_became_of_ballots_what_it_cost_and_what_to_know(tmp_path: Path) -> None:
+    stored = store.read(made.run(tmp_path, made.suite(12), "judge"))
+    info = {
+        "ballots": {"cut off": 2, "unparsed": 3, "valid": 1_043},
+        "outside": {"items": 4, "mass": 0.5},
+        "cost": 0.25,
+    }
+    run = msgspec.structs.replace(stored.run, info=info, notes=("vllm-vs-transformers: raw logits differ",))
+    text = text_of(
+        terminal.run_table(stored._replace(run=run), summary.estimates(run.suite, stored.facts, stored.judgments))
+    )
+    assert "ballots: 1,043 valid, 3 unparsed, 2 cut off" in text
+    assert "probability outside the labels: 12.5% on average" in text
+    assert "cost 0.25" in text
+    assert "vllm-vs-transformers" in text

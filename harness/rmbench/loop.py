@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 from msgspec.structs import replace
@@ -164,6 +164,8 @@ class _Loop:
         self._stop = stop
         self._began = self._saved = time.monotonic()
         self._before = writer.run.seconds
+        self._earlier = writer.run.info
+        self._judged = False
         self._tokens = 0
         # Counted along: after each of many small blocks, a count over all judgments would be the slowest part.
         self._errors = sum(j.error is not None for j in writer.judgments.values())
@@ -177,6 +179,7 @@ class _Loop:
 
     def blocks(self, backend: Backend, todo: dict[int, Sequence[Item]]) -> None:
         """Scores blocks; a block is committed when all of its judgments are there."""
+        self._judged = True
         pending: dict[int, dict[str, Judgment]] = {}
         base = self.state()
         waiting = 0
@@ -196,6 +199,7 @@ class _Loop:
 
     def stream(self, items: Sequence[Item]) -> None:
         """Judges items one by one as they come; each is committed by itself."""
+        self._judged = True
         by_id = {item.id: item for item in items}
         batch: list[Judgment] = []
         flushed = time.monotonic()
@@ -254,8 +258,18 @@ class _Loop:
             generated=sum(j.generated for j in held),
             seconds=round(self._before + (time.monotonic() - self._began if self._fresh else 0), 3),
             notes=tuple(dict.fromkeys(notes)),
-            info={**self._writer.run.info, **getattr(self._adapter, "info", {})},
+            info=self._info(),
         )
+
+    def _info(self) -> dict[str, Any]:
+        """What this session measured over what earlier ones did; what the adapter counts (``counted``) adds up."""
+        if not self._judged:
+            return self._earlier
+        now = dict(getattr(self._adapter, "info", {}))
+        for name in getattr(self._adapter, "counted", ()):
+            if name in now and name in self._earlier:
+                now[name] = _added(self._earlier[name], now[name])
+        return {**self._earlier, **now}
 
 
 def _open(writer: store.Writer, item: Item) -> bool:
@@ -293,6 +307,13 @@ def guarded(adapter: Adapter, items: Sequence[Item]) -> Iterator[Judgment]:
         for item in items:
             if item.id in owed:
                 yield Judgment(item_id=item.id, error=said)
+
+
+def _added(before: Any, now: Any) -> Any:
+    """Two counts, or two tables of counts."""
+    if isinstance(now, dict):
+        return {k: before.get(k, 0) + now.get(k, 0) for k in sorted({*before, *now})}
+    return round(before + now, 6) if isinstance(now, float) else before + now
 
 
 def _complete(done: dict[str, Judgment], item: Item) -> Judgment:

@@ -102,6 +102,8 @@ class Endpoint:
     exact = False
     tokenizer = None
     device = "endpoint"
+    counted = ("requests", "retries", "input_tokens", "output_tokens", "cost")
+    """What of ``info`` adds up over the sessions of a run."""
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rmbench.core import Estimate
 from rmbench.report.leaderboard import (
@@ -78,6 +78,8 @@ def run_table(
     if skipped := main["micro"].extra.get("skipped"):
         notes.append(f"left out by the rule for ties: {skipped:,.0f}")
     notes += _beside(estimates)
+    notes += [plain(note) for note in run.notes]
+    notes += _judged(run.info)
     if run.limit is not None:
         notes.append(f"limited to {run.limit:,} items: not for the leaderboard")
     notes.append(_counts(stored))
@@ -178,4 +180,18 @@ def _counts(stored: Stored) -> str:
         parts.append(f"{run.tokens + run.generated:,} tokens")
     if run.seconds:
         parts.append(f"{run.seconds:,.1f} s" + (f" on {plain(run.device)}" if run.device else ""))
+    if "cost" in run.info:
+        parts.append(f"cost {run.info['cost']:,.4g}")
     return ", ".join(parts)
+
+
+def _judged(info: Mapping[str, Any]) -> list[str]:
+    """What became of a judge's ballots, where not all of them are verdicts, and the probability outside its labels."""
+    lines = []
+    ballots = info.get("ballots") or {}
+    if set(ballots) - {"valid"}:
+        fates = sorted(ballots.items(), key=lambda fate: (fate[0] != "valid", -fate[1]))
+        lines.append("ballots: " + ", ".join(f"{n:,} {plain(fate)}" for fate, n in fates))
+    if (outside := info.get("outside") or {}).get("items"):
+        lines.append(f"probability outside the labels: {outside['mass'] / outside['items']:.1%} on average")
+    return lines
