@@ -351,3 +351,13 @@ def test_a_head_with_a_chat_template_reads_the_conversation() -> None:
             adapters.open(str(folder), options)
     with pytest.raises(UsageError, match="writes its verdict and has no head"):
         adapters.open(str(models.causal("llama")), Options(adapter="guard", head="unsafe"))
+
+
+def test_preview_is_what_the_guard_reads(trained: str) -> None:
+    written = adapters.open(trained, Options(adapter="guard", threads=1))
+    (judgment,) = written.judge([ITEMS[0]])
+    parts = written.preview(ITEMS[0])  # type: ignore[attr-defined]
+    assert sum(len(p["tokens"]) for p in parts) == judgment.tokens
+    assert "Agent: bomb dog" in parts[1]["text"]
+    head = adapters.open(str(models.classifier("bert", names=("safe", "unsafe"))), Options(adapter="guard", threads=1))
+    assert "help dog" in head.preview(ITEMS[0])[0]["text"]  # type: ignore[attr-defined]

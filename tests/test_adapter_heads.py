@@ -144,3 +144,12 @@ def test_a_cross_encoders_limits_are_counted() -> None:
 def test_heads_that_do_not_fit(ref: Callable[[], str], options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         opened(ref(), **options)
+
+
+def test_previews_are_what_the_model_reads() -> None:
+    cross = opened(models.classifier("deberta"), head="pairwise")
+    titles = [p["title"] for p in cross.preview(ITEMS[0])]
+    assert titles == ["responses shown: 0, 1", "responses shown: 1, 0"]
+    assert sum(len(p["tokens"]) for p in cross.preview(ITEMS[0])) == next(iter(cross.judge(ITEMS[:1]))).tokens
+    combined = opened(both(), head="llama2")
+    assert sum(len(p["tokens"]) for p in combined.preview(ITEMS[0])) == next(iter(combined.judge(ITEMS[:1]))).tokens

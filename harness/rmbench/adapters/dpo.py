@@ -25,11 +25,11 @@ from rmbench import checkpoints
 from rmbench.adapters import running
 from rmbench.adapters.options import Options
 from rmbench.adapters.running import Opened
-from rmbench.adapters.scalar import render
+from rmbench.adapters.scalar import render, titled
 from rmbench.checkpoints import Checkpoint
 from rmbench.core import Item, Judgment, fingerprint
 from rmbench.engines.text import Rendered
-from rmbench.errors import BadModel, UsageError
+from rmbench.errors import BadData, BadModel, UsageError
 
 OPTIONS = running.OPTIONS | {"ref_model", "beta", "reference_free"}
 BETA = 0.1
@@ -169,6 +169,16 @@ class Dpo:
                 self._sums |= {s.hash: s for s in self._measured("policy", missing)}
             for item, sums in zip(chunk, self._measured("reference", chunk), strict=True):
                 yield self._judgment(item, self._sums[sums.hash], sums)
+
+    def preview(self, item: Item) -> list[dict[str, Any]]:
+        """The exact text and tokens of each response's conversation, and where its own tokens begin."""
+        (rendered,) = render(self._text, [item], starts=True)
+        if isinstance(rendered, str):
+            raise BadData(rendered)
+        return [
+            {"title": titled(f"response {i}, scored from token {r.start}", r), **self._text.preview(r)}
+            for i, r in enumerate(rendered)
+        ]
 
     def close(self) -> None:
         """Lets go of the model that is held."""

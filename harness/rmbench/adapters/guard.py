@@ -20,6 +20,7 @@ from rmbench import checkpoints
 from rmbench.adapters import prompts, running
 from rmbench.adapters.options import Options
 from rmbench.adapters.prompts import Prompt
+from rmbench.adapters.scalar import titled
 from rmbench.core import Ballot, Item, Judgment, Message
 from rmbench.engines import Request
 from rmbench.engines.text import Rendered, Text
@@ -139,7 +140,7 @@ class Guard:
             "prompt": {**prompt.settings, "parser": None} if prompt else "of the chat template",
             "words": list(self._words),
             "parser": "guard-word@1",
-            "material": "split-1",
+            "material": "split-2",
             "max_tokens": max_tokens,
         }
 
@@ -161,6 +162,11 @@ class Guard:
             verdicts = iter(self._verdicts([(item, i) for item in part for i in range(len(item.responses))]))
             for item in part:
                 yield _judgment(item, [next(verdicts) for _ in item.responses])
+
+    def preview(self, item: Item) -> list[dict[str, Any]]:
+        """The exact text and tokens that the guard reads for each response, or why it reads none."""
+        rendered = [self._rendered(item, i) for i in range(len(item.responses))]
+        return _previewed(self._text, rendered)
 
     def close(self) -> None:
         """Lets go of the model."""
@@ -295,6 +301,11 @@ class HeadGuard:
                 verdicts.append(Verdict(ballot, p, read=len(r.tokens), truncated=r.dropped > 0))
             yield _judgment(item, verdicts)
 
+    def preview(self, item: Item) -> list[dict[str, Any]]:
+        """The exact text and tokens that the head reads for each response, or why it reads none."""
+        rendered = self._rendered(item)
+        return _previewed(self._text, [rendered] if isinstance(rendered, str) else rendered)
+
     def close(self) -> None:
         """Lets go of the model."""
         self._engine.close()
@@ -418,6 +429,15 @@ def has_template(folder: Path) -> bool:
         return True
     said = folder / "tokenizer_config.json"
     return said.is_file() and '"chat_template"' in said.read_text(encoding="utf-8")
+
+
+def _previewed(text: Text, rendered: Sequence[Rendered | str]) -> list[dict[str, Any]]:
+    return [
+        {"title": f"response {i}", "text": r}
+        if isinstance(r, str)
+        else {"title": titled(f"response {i}", r), **text.preview(r)}
+        for i, r in enumerate(rendered)
+    ]
 
 
 def _judgment(item: Item, verdicts: Sequence[Verdict]) -> Judgment:

@@ -10,7 +10,7 @@ from typing import Any
 
 import rmbench.adapters.running as running
 from rmbench.adapters.options import Options
-from rmbench.adapters.scalar import ahead, head, render
+from rmbench.adapters.scalar import ahead, head, render, titled
 from rmbench.core import Ballot, Item, Judgment, Message
 from rmbench.engines.text import Text
 from rmbench.errors import BadData, UsageError
@@ -87,6 +87,16 @@ class Llama2:
                     tokens=sum(len(c.tokens) for c in read),
                 )
 
+    def preview(self, item: Item) -> list[dict[str, Any]]:
+        """The exact text and tokens of each response's conversation, for each model."""
+        parts = []
+        for o in [self._helpful, self._safe][: 1 + (self._safe is not self._helpful)]:
+            (rendered,) = render(o.text, [item])
+            if isinstance(rendered, str):
+                raise BadData(rendered)
+            parts += [{"title": titled(f"response {i}", r), **o.text.preview(r)} for i, r in enumerate(rendered)]
+        return parts
+
 
 def combined(helpfulness: float, safety: float, unsafe: bool) -> float:
     """Llama 2's R_c before whitening, on logits: NaN where a logit that decides is NaN."""
@@ -125,6 +135,16 @@ class Pairwise:
                 shown, rendered, cut = p
                 logits = [float(o[0] - o[1]) if self._two else float(o[0]) for o in next(outputs)]
                 yield self._judgment(item, shown, logits, cut, sum(len(r.tokens) for r in rendered))
+
+    def preview(self, item: Item) -> list[dict[str, Any]]:
+        """The exact text and tokens of each pair in each order."""
+        pairs = self._pairs(item)
+        if isinstance(pairs, str):
+            raise BadData(pairs)
+        return [
+            {"title": titled(f"responses shown: {a}, {b}", r), **self._text.preview(r)}
+            for (a, b), r in zip(pairs[0], pairs[1], strict=True)
+        ]
 
     def _judgment(
         self, item: Item, shown: list[tuple[int, int]], logits: list[float], cut: int, tokens: int

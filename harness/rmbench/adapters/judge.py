@@ -68,7 +68,7 @@ class Plan(NamedTuple):
             "top_p": self.top_p,
             "max_tokens": self.max_tokens,
             "seed": self.seed,
-            "material": "split-1",
+            "material": "split-2",
         }
 
     @property
@@ -94,9 +94,11 @@ class Judge:
         self.exact: bool = engine.exact
         self.device: str = engine.device
         self.engine = str(engine.settings.get("engine", ""))
+        self.counted = (*getattr(engine, "counted", ()), "ballots", "outside")
         self._engine = engine
+        self._text = text
         self._counts: Counter[str] = Counter()
-        self._outside, self._weighed = 0.0, 0
+        self._outside = {"items": 0, "mass": 0.0}
         if text is None:
             self._ask: Ask = engine.chat
             # A server that is not deterministic can turn a verdict round; of a probability it moves the last places.
@@ -108,15 +110,16 @@ class Judge:
 
     @property
     def info(self) -> dict[str, Any]:
-        """What was measured: ballots by fate, and what the engine counted."""
-        return {**self._engine.info, "ballots": dict(sorted(self._counts.items()))}
+        """What was measured: ballots by fate, the probability outside the labels, and what the engine counted."""
+        outside = {"outside": dict(self._outside)} if self._outside["items"] else {}
+        return {**self._engine.info, "ballots": dict(sorted(self._counts.items())), **outside}
 
     @property
     def notes(self) -> list[str]:
         """For the reader of the numbers."""
         notes = list(getattr(self._engine, "notes", ()))
-        if self._weighed and self._outside / self._weighed > 0.5:
-            share = self._outside / self._weighed
+        share = self._outside["mass"] / max(self._outside["items"], 1)
+        if share > 0.5:
             notes.append(
                 f"probability: {share:.0%} of the judge's probability lies outside the labels that were asked for"
             )
@@ -156,11 +159,24 @@ class Judge:
             if all(opened.ballots.values()):
                 judgment = _judgment(opened, self.plan)
                 if "outside" in judgment.meta:
-                    self._outside, self._weighed = self._outside + judgment.meta["outside"], self._weighed + 1
+                    self._outside["items"] += 1
+                    self._outside["mass"] += judgment.meta["outside"]
                 yield judgment
             while refused:
                 yield refused.popleft()
         yield from refused
+
+    def preview(self, item: Item) -> list[dict[str, Any]]:
+        """What the judge reads for each order: the messages, or a checkpoint's exact text and tokens."""
+        parts = []
+        for shown in orders(item, self.plan):
+            messages = self._request(item, shown).messages
+            title = f"responses shown: {', '.join(map(str, shown))}"
+            if self._text is None:
+                parts.append({"title": title, "text": "\n\n".join(f"[{m.role}]\n{m.content}" for m in messages)})
+            else:
+                parts.append({"title": title, **self._text.preview(self._text.prompts([messages])[0])})
+        return parts
 
     def _request(self, item: Item, shown: tuple[int, ...]) -> ChatRequest:
         plan = self.plan

@@ -16,6 +16,12 @@ from rmbench.errors import UnknownName
 Words = Sequence[str] | None
 """The labels that a verdict can be, or None where it is a number."""
 
+_THOUGHTS = (
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("<reasoning>", "</reasoning>"),
+    ("[THINK]", "[/THINK]"),
+)
 _NUMBER = r"-?\d+(?:\.\d+)?"
 
 
@@ -68,12 +74,12 @@ def parse(parser: Parser, text: str, words: Words) -> Verdict:
 def split_thinking(text: str) -> tuple[str | None, str]:
     """(thinking, answer). Templates often open the thinking in the prompt, so a closing mark alone counts; thinking
     that never closes leaves an empty answer."""
-    for name in ("think", "thinking", "reasoning"):
-        before, mark, after = text.rpartition(f"</{name}>")
+    for begin, end in _THOUGHTS:
+        before, mark, after = text.rpartition(end)
         if mark:
-            return before.strip().removeprefix(f"<{name}>").strip(), after.strip()
-        if text.lstrip().startswith(f"<{name}>"):
-            return text.lstrip().removeprefix(f"<{name}>").strip(), ""
+            return before.strip().removeprefix(begin).strip(), after.strip()
+        if text.lstrip().startswith(begin):
+            return text.lstrip().removeprefix(begin).strip(), ""
     return None, text.strip()
 
 

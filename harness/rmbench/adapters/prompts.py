@@ -58,11 +58,12 @@ _HEADER = re.compile(r"\s*\{#-?(.*?)-?#\}", re.DOTALL)
 # speak as another: every one is split by a space after its first character. (With a tokenizer at hand, engines.text
 # knows the model's own tokens and encodes them as text.)
 _CONTROL = re.compile(
-    r"<\|[^<>|\s]{1,40}\|>|<｜[^<>｜]{1,40}｜>|\[/?INST\]|<</?SYS>>|\[/?(?:SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS)\]"
+    r"<\|[^<>|\s]{1,40}\|>|<\|[a-z_]{1,20}>|<[a-z_]{1,20}\|>|<｜[^<>｜]{1,40}｜>|\[/?INST\]|<</?SYS>>"
+    r"|\[/?(?:SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]"
     r"|</?(?:s|bos|eos|pad|unk|start_of_turn|end_of_turn|turn|begin_of_text)>|\[gMASK\]"
 )
 # What a parser would take for the judge's own, whatever the prompt's verdict looks like.
-_THINKING = r"</?(?:think|thinking|reasoning)>"
+_THINKING = r"</?(?:think|thinking|reasoning)>|\[/?THINK\]"
 
 
 class Prompt(NamedTuple):
@@ -95,7 +96,10 @@ class Prompt(NamedTuple):
         """What the judge reads of the item, responses in the order ``shown``; ``clean`` makes material harmless."""
         reference = _reference(item)
         if self.reference and reference is None:
-            raise BadData(f"item {item.id!r} has no reference answer in its meta, and prompt {self.name} needs one")
+            raise BadData(
+                f"item {item.id!r} has no reference answer, and prompt {self.name} needs one: a suite file gives it as "
+                "meta={'reference': ...}, your own data in a column named reference; or choose another --judge-prompt"
+            )
         return self._render(
             [Message(role=m.role, content=clean(m.content)) for m in item.prompt],
             [

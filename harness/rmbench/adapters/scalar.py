@@ -50,11 +50,15 @@ def head(asked: str | None, labels: Sequence[str], model: str = "the model") -> 
     Raises UsageError where there are several and none is asked for, or where the one asked for is not there.
     """
     count = len(labels)
-    known = f"a number from 0 to {count - 1}, one of {', '.join(labels[:20])}, {', '.join(PRESETS)}, or name=weight,..."
+    presets = PRESETS if count >= len(ATTRIBUTES) else ()
+    known = ", ".join([f"a number from 0 to {count - 1}", *labels[:20], *presets, "or name=weight,..."])
     if asked is None:
         if count == 1:
             return Head("0", {0: 1.0})
-        raise UsageError(f"{model} has a head of {count} outputs; say which is the score with --head: {known}")
+        raise UsageError(
+            f"{model} has a head of {count} outputs; say which is the score with --head: {known}. A classifier of "
+            "safe and unsafe texts takes --adapter guard; one of helpfulness and safety, or of pairs, --adapter heads"
+        )
     if asked in PRESETS:
         first, weights = PRESETS[asked]
         if count < len(weights) + max(first, 0) or count < -first:
@@ -134,11 +138,7 @@ class Scalar:
     def preview(self, item: Item) -> list[dict[str, Any]]:
         """The exact text and tokens of each response's conversation."""
         rendered = self._text.conversations([item.conversation(i) for i in range(len(item.responses))])
-        return [
-            {"title": f"response {i}{f' ({r.dropped} tokens cut at the start)' if r.dropped else ''}",
-             "text": r.text, "tokens": r.tokens, "pieces": self._text.show(r.tokens)}
-            for i, r in enumerate(rendered)
-        ]  # fmt: skip
+        return [{"title": titled(f"response {i}", r), **self._text.preview(r)} for i, r in enumerate(rendered)]
 
     def close(self) -> None:
         """Let go of the model."""
@@ -163,6 +163,7 @@ class Served:
         self._asked = asked
         self.engine = "endpoint"
         self.device = str(engine.device)
+        self.counted = tuple(engine.counted)
         self.settings: dict[str, Any] = {"adapter": "scalar-served-1", **engine.settings, "head": asked}
 
     @property
@@ -184,6 +185,11 @@ class Served:
             return Judgment(item_id=item.id, error="the server scored none of its conversations")
         chosen = head(self._asked, [f"LABEL_{i}" for i in range(min(counts))], "the server's model")
         return Judgment.of(item, [chosen.score(o) if len(o) in counts else float("nan") for o in outputs])
+
+
+def titled(what: str, rendered: Rendered) -> str:
+    """With what was cut."""
+    return f"{what} ({rendered.dropped} tokens cut at the start)" if rendered.dropped else what
 
 
 def render(text: Text, items: Sequence[Item], *, starts: bool = False) -> list[list[Rendered] | str]:

@@ -155,6 +155,10 @@ class Text:
         """Each token as the tokenizer spells it."""
         return [str(t) for t in self.tokenizer.convert_ids_to_tokens(tokens)]
 
+    def preview(self, rendered: Rendered) -> dict[str, Any]:
+        """For a reader: the text, its tokens, and how these are spelled."""
+        return {"text": rendered.text, "tokens": rendered.tokens, "pieces": self.show(rendered.tokens)}
+
     def _string(self, messages: Sequence[Message], *, ask: bool = False) -> str:
         """The template's text, with control strings of the contents replaced by private-use characters."""
         hidden = self._hide([m.content for m in messages])
