@@ -719,3 +719,26 @@ def test_vllm_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         server.terminate()
         server.wait(timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("options", "here", "writes", "engine"),
+    [
+        ({}, True, True, "vllm"),
+        ({}, True, False, "transformers"),
+        ({}, False, True, "transformers"),
+        ({"engine": "transformers"}, True, True, "transformers"),
+        ({"device": "cuda:1"}, True, True, "transformers"),
+        ({"tensor_parallel": 2}, False, False, "vllm"),
+    ],
+)
+def test_the_engine_is_picked_by_what_is_here_and_what_is_asked(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], here: bool, writes: bool, engine: str
+) -> None:
+    from rmbench.adapters import running
+
+    monkeypatch.setattr(running, "_cuda", lambda: here)
+    monkeypatch.setattr(running.importlib.util, "find_spec", lambda name: here or None)
+    picked, why = running.pick(Options(**options), writes=writes)
+    assert picked == engine
+    assert bool(why) == (picked == "vllm" or "engine" in options)

@@ -84,6 +84,8 @@ class Plan(NamedTuple):
 class Judge:
     """A plan carried out by an engine: ``chat`` of an endpoint, or token ids through a tokenizer's chat template."""
 
+    why_engine = ""
+    """Why this engine, where nobody asked for it."""
     block = 32  # ballots take long to write, and a killed run loses the block at hand
 
     def __init__(self, plan: Plan, engine: Any, text: Text | None = None) -> None:
@@ -205,8 +207,11 @@ def open(ref: str, options: Options) -> Judge:
         raise UsageError(f"{named}: not for {'a server' if served else 'a local checkpoint'}; leave it out")
     if served:
         return Judge(plan, endpoint.open(ref, options))
-    opened = running.open_engine(ref, options, "text")
-    return Judge(plan, opened.engine, opened.text)
+    writes = not (plan.verdict == "probability" and plan.prompt.parser.direct)
+    opened = running.open_engine(ref, options, "text", writes=writes)
+    made = Judge(plan, opened.engine, opened.text)
+    made.why_engine = running.pick(options, writes=writes)[1]
+    return made
 
 
 def make_plan(options: Options) -> Plan:

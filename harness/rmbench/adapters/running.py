@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any, Literal, NamedTuple
 
 from rmbench import checkpoints
@@ -27,13 +28,39 @@ class Opened(NamedTuple):
     """Only where ``open_engine`` was asked for a template."""
 
 
-def open_engine(ref: str, options: Options, task: Literal["head", "text"], *, needs_template: bool = True) -> Opened:
+def pick(options: Options, *, writes: bool = False) -> tuple[str, str]:
+    """The engine for a local checkpoint, and why where that is no matter of course. ``writes``: long texts, which vLLM
+    makes many times as fast on a GPU; all else stays on transformers, whose scores come out the same to the bit."""
+    if options.engine:
+        return options.engine, "as asked by --engine"
+    given = options.given()
+    if asked := [name for name in sorted(_VLLM) if name in given]:
+        return "vllm", f"which --{asked[0].replace('_', '-')} is for"
+    if writes and not _TRANSFORMERS & given.keys() and importlib.util.find_spec("vllm") and _cuda():
+        return "vllm", "installed here beside a GPU, and a judge writes much; --engine transformers for exact bits"
+    return "transformers", ""
+
+
+def _cuda() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+def open_engine(
+    ref: str,
+    options: Options,
+    task: Literal["head", "text"],
+    *,
+    needs_template: bool = True,
+    writes: bool = False,
+) -> Opened:
     """``task``: ``head`` for a sequence classifier's outputs, ``text`` for log-probabilities and generation.
-    Without ``needs_template`` the checkpoint may have no chat template, and there is no ``text``.
+    Without ``needs_template`` the checkpoint may have no chat template, and there is no ``text``. ``writes``: see pick.
 
     Raises BadModel, MissingExtra, and UsageError for an option that the engine does not have.
     """
-    name = options.engine or "transformers"
+    name, _ = pick(options, writes=writes)
     if name not in ENGINES:
         raise UsageError(f"engine {name!r} does not run a checkpoint; choose {' or '.join(ENGINES)}")
     unused = sorted(set(options.given()) & (_VLLM if name == "transformers" else _TRANSFORMERS))

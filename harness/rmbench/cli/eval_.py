@@ -106,7 +106,8 @@ def command(
         )
         for suite, watch in zip(loaded, watches, strict=True):
             if not as_json:
-                text = f"{model}: adapter {name}{f' on {engine}' if engine else ''} ({why})"
+                text = f"{model}: adapter {name} ({why}){f' on {engine}' if engine else ''}"
+                text += f" ({reason})" if (reason := getattr(opened, "why_engine", "")) else ""
                 for line in (text, *_about(suite)):
                     say.print(line, style="dim", markup=False)
             verdict = None
