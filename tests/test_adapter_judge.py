@@ -28,6 +28,7 @@ from rmbench.adapters import judge, prompts
 from rmbench.adapters.judge import Judge, make_plan, orders, read_ballot
 from rmbench.adapters.options import Options
 from rmbench.core import Ballot, Item, Judgment, Message, Rules, Suite
+from rmbench.engines import Generated, Request
 from rmbench.engines.endpoint import Endpoint, Reply
 from rmbench.errors import UnknownName, UsageError
 from rmbench.loop import evaluate
@@ -579,8 +580,12 @@ def test_probabilities_of_a_checkpoint_are_those_of_its_next_token(local: Callab
         ids = tokenizer.apply_chat_template(
             [{"role": m.role, "content": m.content} for m in messages], add_generation_prompt=True, return_dict=False
         )
-        with torch.no_grad():
-            p = model(torch.tensor([ids])).logits[0, -1].softmax(-1)
+        while True:  # up to the first token that is not blank
+            with torch.no_grad():
+                p = model(torch.tensor([ids])).logits[0, -1].softmax(-1)
+            if tokenizer.decode([int(p.argmax())]) not in ("\n", "\n\n"):
+                break
+            ids = [*ids, int(p.argmax())]
         wanted = [
             sum(float(p[i]) for i in range(len(tokenizer)) if tokenizer.decode([i]).strip() == word) for word in "AB"
         ]
@@ -598,8 +603,6 @@ def test_probability_behind_generated_reasons(local: Callable[..., Judge]) -> No
         max_length = 4096
 
         def generate(self, requests: Any) -> Iterator[Any]:
-            from rmbench.engines import Generated
-
             for _ in requests:
                 yield [Generated("I weigh [[A]] and choose [[B]]", 9, "stop")]
 
@@ -612,6 +615,36 @@ def test_probability_behind_generated_reasons(local: Callable[..., Judge]) -> No
     assert judgment.error is None
     ends = [made._engine.tokenizer.decode(prefix[-12:]) for prefix in asked]
     assert all(end.endswith("and choose [[") for end in ends)
+
+
+def test_probability_behind_a_line_end_that_the_judge_writes_first(local: Callable[..., Judge]) -> None:
+    """The engine is made to open with a blank line; the labels are weighed behind it."""
+    made = local(verdict="probability")
+    tokenizer = made._engine.tokenizer
+    blank = tokenizer("\n\n", add_special_tokens=False)["input_ids"]
+    asked: list[list[int]] = []
+
+    class Opening:
+        exact, device, settings, info, notes = True, "cpu", {}, {}, ()
+        max_length = 4096
+
+        def __init__(self) -> None:
+            self.tokenizer = tokenizer
+
+        def generate(self, requests: Any) -> Iterator[Any]:
+            yield from ([Generated("\n\nA", 3, "length")] for _ in requests)
+
+        def next_token(self, prefixes: Any, ids: Any) -> Iterator[Any]:
+            for prefix, own in zip(prefixes, ids, strict=True):
+                asked.append(prefix)
+                behind = prefix[-len(blank) :] == blank
+                likely = {tokenizer("A")["input_ids"][0]: -0.1} if behind else dict.fromkeys(blank, -0.1)
+                yield [likely.get(i, -9.0) for i in own]
+
+    (judgment,) = Judge(made.plan, Opening(), made._text).judge([item("good", "bad")])
+    assert [b.picked for b in judgment.ballots] == [0, 1]
+    assert judgment.meta["outside"] < 0.1
+    assert asked[2:] == [[*prefix, *blank] for prefix in asked[:2]]
 
 
 def test_control_tokens_in_a_response_do_not_reach_a_checkpoint_as_such(local: Callable[..., Judge]) -> None:
@@ -636,7 +669,7 @@ def test_preview_shows_what_the_judge_reads(local: Callable[..., Judge]) -> None
     made._engine.next_token = lambda prompts, ids: inner(seen.extend(prompts) or prompts, ids)
     list(made.judge([one]))
     parts = made.preview(one)
-    assert [p["tokens"] for p in parts] == seen
+    assert [p["tokens"] for p in parts] == seen[:2]
     assert [p["title"] for p in parts] == ["responses shown: 0, 1", "responses shown: 1, 0"]
     bodies: list[str] = []
     with Server(lambda body: bodies.append(body["messages"][-1]["content"]) or "[[A]]") as server:
@@ -700,15 +733,24 @@ def test_vllm_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
         # A model without training has no letter among its 20 likeliest tokens.
         monkeypatch.setattr(judge, "_TOP", 640)
-        served, local = (
-            {j.item_id: j for j in judge.open(name, Options(verdict="probability", **more)).judge(items)}
+        judges = [
+            judge.open(name, Options(verdict="probability", **more))
             for name, more in (("tiny", endpoint_options), (folder, {"threads": 1}))
-        )
-        for name, judgment in local.items():
-            assert [b.shown for b in judgment.ballots] == [b.shown for b in served[name].ballots]
-            for mine, theirs in zip(served[name].ballots, judgment.ballots, strict=True):
+        ]
+        served, local = ({j.item_id: j for j in made.judge(items)} for made in judges)
+        compared = 0
+        for one in items:
+            assert [b.shown for b in local[one.id].ballots] == [b.shown for b in served[one.id].ballots]
+            for mine, theirs in zip(served[one.id].ballots, local[one.id].ballots, strict=True):
+                prompt = judges[1]._text.prompts([judges[1]._request(one, mine.shown).messages])[0]  # type: ignore[union-attr]
+                ((first,),) = judges[1]._engine.generate([Request(prompt.tokens, max_tokens=1)])
+                if not first.text.strip("\ufffd"):
+                    continue  # half a character: the server, which spells none of it, gives the next token as the first
+                compared += 1
                 assert mine.error is None
                 assert mine.probabilities == pytest.approx(theirs.probabilities, abs=1e-4, rel=0.05)
+
+        assert compared >= 4
 
         options = Options(samples=3, max_tokens=16, temperature=1.0, judge_prompt="pairwise-letter", **endpoint_options)
         first, second = (

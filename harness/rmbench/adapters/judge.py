@@ -37,6 +37,9 @@ _DEFAULT = {
 }
 _TOP = 20
 """Alternatives per token asked of a server: the most that the common ones give."""
+_BLANK = " \t\r\n"
+_BLANKS = 4
+"""Tokens of white space that may stand before a verdict."""
 _CHUNK = 256
 """Requests rendered at a time for an engine that takes token ids."""
 
@@ -61,7 +64,7 @@ class Plan(NamedTuple):
             "adapter": "judge",
             "mode": self.prompt.mode,
             "prompt": self.prompt.settings,
-            "verdict": self.verdict,
+            "verdict": self.verdict if self.verdict == "text" else "probability-2",
             "orders": "both" if self.both else "one",
             "samples": self.samples,
             "temperature": self.temperature,
@@ -497,6 +500,7 @@ def _look(
 ) -> None:
     """Puts the decisive step into each reply that has one: the log-probabilities of the labels' tokens where the
     verdict was written, given the prompt and the judge's text up to there."""
+    direct = plan.prompt.parser.direct
     places: list[tuple[int, int]] = []
     prefixes: list[Tokens] = []
     wanted: list[dict[int, str]] = []
@@ -507,7 +511,7 @@ def _look(
             known[words] = _label_tokens(engine.tokenizer, words)
         for sample, reply in enumerate(replies[index]):
             said = ""
-            if not plan.prompt.parser.direct:
+            if not direct:
                 _, answer = parsers.split_thinking(reply.text)
                 at = parsers.parse(plan.prompt.parser, answer, plan.prompt.words(shown)).at
                 if at < 0 or reply.finish == "length":
@@ -516,10 +520,38 @@ def _look(
             places.append((index, sample))
             prefixes.append(text.prompts([request.messages], prefill=said)[0].tokens)
             wanted.append(known[words])
-    found = engine.next_token(prefixes, [list(ids) for ids in wanted])
+    if direct and () not in known:
+        known[()] = dict.fromkeys(_blank_tokens(engine.tokenizer), "")
+    blanks = list(known[()]) if direct else []
+    found = [list(map(float, p)) for p in engine.next_token(prefixes, [[*ids, *blanks] for ids in wanted])]
+    # A model may open its answer with a line end, and the verdict then stands behind it.
+    later = [n for n, (ids, p) in enumerate(zip(wanted, found, strict=True)) if max(p) > max(p[: len(ids)])]
+    behind = _behind_blanks(engine, [prefixes[n] for n in later])
+    later = [n for n, prefix in zip(later, behind, strict=True) if prefix]
+    again = engine.next_token([prefix for prefix in behind if prefix], [list(wanted[n]) for n in later])
+    for n, p in zip(later, again, strict=True):
+        found[n] = list(map(float, p))
     for (index, sample), ids, logprobs in zip(places, wanted, found, strict=True):
-        step = Step(b"", tuple((word, float(p)) for word, p in zip(ids.values(), logprobs, strict=True)))
+        step = Step(b"", tuple(zip(ids.values(), logprobs, strict=False)))
         replies[index][sample] = replies[index][sample]._replace(steps=(step,))
+
+
+def _behind_blanks(engine: Engine, prefixes: Sequence[Tokens]) -> list[Tokens]:
+    """Each prefix with the blanks that the model itself writes next; empty where it writes none."""
+    made: list[Tokens] = []
+    for prefix, (written, *_) in zip(
+        prefixes, engine.generate([Request(p, max_tokens=_BLANKS) for p in prefixes]), strict=True
+    ):
+        blank = written.text[: len(written.text) - len(written.text.lstrip(_BLANK))].rstrip(" ")
+        tokens = list(engine.tokenizer(blank, add_special_tokens=False)["input_ids"]) if blank else []
+        made.append([*prefix, *tokens] if tokens else [])
+    return made
+
+
+def _blank_tokens(tokenizer: Any) -> list[int]:
+    """Ids of the shortest tokens that are white space and nothing else."""
+    spelled = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
+    return sorted((i for i, s in enumerate(spelled) if s and not s.strip(_BLANK)), key=lambda i: (len(spelled[i]), i))[:64]
 
 
 def _label_tokens(tokenizer: Any, words: tuple[str, ...]) -> dict[int, str]:
