@@ -771,7 +771,7 @@ def test_vllm_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ({}, False, True, "transformers"),
         ({"engine": "transformers"}, True, True, "transformers"),
         ({"device": "cuda:1"}, True, True, "transformers"),
-        ({"tensor_parallel": 2}, False, False, "vllm"),
+        ({"tensor_parallel": 2}, True, True, "vllm"),
     ],
 )
 def test_the_engine_is_picked_by_what_is_here_and_what_is_asked(

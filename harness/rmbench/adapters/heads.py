@@ -49,7 +49,13 @@ class Llama2:
             "threshold": SAFE,
             **{f"model_{i}": dict(o.engine.settings) for i, o in enumerate(opened)},
         }
+        self._opened = opened
         _facts(self, opened)
+
+    @property
+    def notes(self) -> list[str]:
+        """Both models', each once."""
+        return list(dict.fromkeys(note for o in self._opened for note in o.engine.notes))
 
     def judge(self, items: Sequence[Item]) -> Iterator[Judgment]:
         """One judgment per item, in order."""
@@ -121,6 +127,7 @@ class Pairwise:
             **self._text.settings,
             "limits": [SOURCE, CANDIDATE],
         }
+        self.notes = opened.engine.notes
         _facts(self, [opened])
 
     def judge(self, items: Sequence[Item]) -> Iterator[Judgment]:
@@ -203,8 +210,11 @@ def _facts(adapter: Any, opened: Sequence[running.Opened]) -> None:
     adapter.exact = all(o.engine.exact for o in opened)
     adapter.tolerance = max(float(getattr(o.engine, "tolerance", 0.0)) for o in opened)
     adapter.device = str(opened[0].engine.device)
-    adapter.info = opened[0].engine.info
-    adapter.notes = opened[0].engine.notes
+    adapter.info = (
+        opened[0].engine.info
+        if len(opened) == 1
+        else {n: o.engine.info for n, o in zip(("helpful", "safe"), opened, strict=True)}
+    )
 
     def close() -> None:
         for o in opened:

@@ -551,7 +551,9 @@ def _behind_blanks(engine: Engine, prefixes: Sequence[Tokens]) -> list[Tokens]:
 def _blank_tokens(tokenizer: Any) -> list[int]:
     """Ids of the shortest tokens that are white space and nothing else."""
     spelled = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
-    return sorted((i for i, s in enumerate(spelled) if s and not s.strip(_BLANK)), key=lambda i: (len(spelled[i]), i))[:64]
+    return sorted((i for i, s in enumerate(spelled) if s and not s.strip(_BLANK)), key=lambda i: (len(spelled[i]), i))[
+        :64
+    ]
 
 
 def _label_tokens(tokenizer: Any, words: tuple[str, ...]) -> dict[int, str]:

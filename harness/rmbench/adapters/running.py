@@ -33,10 +33,7 @@ def pick(options: Options, *, writes: bool = False) -> tuple[str, str]:
     makes many times as fast on a GPU; all else stays on transformers, whose scores come out the same to the bit."""
     if options.engine:
         return options.engine, "as asked by --engine"
-    given = options.given()
-    if asked := [name for name in sorted(_VLLM) if name in given]:
-        return "vllm", f"which --{asked[0].replace('_', '-')} is for"
-    if writes and not _TRANSFORMERS & given.keys() and importlib.util.find_spec("vllm") and _cuda():
+    if writes and not _TRANSFORMERS & options.given().keys() and importlib.util.find_spec("vllm") and _cuda():
         return "vllm", "installed here beside a GPU, and a judge writes much; --engine transformers for exact bits"
     return "transformers", ""
 

@@ -56,7 +56,7 @@ def head(asked: str | None, labels: Sequence[str], model: str = "the model") -> 
         if count == 1:
             return Head("0", {0: 1.0})
         raise UsageError(
-            f"{model} has a head of {count} outputs; say which is the score with --head: {known}. A classifier of "
+            f"{model} has a head of {count} outputs; say which is the score with --head: {known}; a classifier of "
             "safe and unsafe texts takes --adapter guard; one of helpfulness and safety, or of pairs, --adapter heads"
         )
     if asked in PRESETS:

@@ -224,6 +224,8 @@ class Vllm:
 
         for batch in _batches([[request] for request in requests]):
             asked = [request for (request,) in batch]
+            if any(r.temperature > 0 for r in asked):
+                self._read_whole()
             self._begin([r.tokens for r in asked], [r.max_tokens for r in asked])
             wanted = [
                 SamplingParams(
@@ -266,6 +268,14 @@ class Vllm:
             raise BadModel(self._failed)
         if self._llm is None:
             self._start([ids for ids in tokens if len(ids) > 1][:CHECKED])
+
+    def _read_whole(self) -> None:
+        """vLLM 0.32 dies on a CPU where a seeded sample's prompt is read in parts (CPU Generator does not use offset):
+        the engine for such requests reads every prompt in one piece."""
+        if self.device == "cpu" and "enable_chunked_prefill" not in self._arguments:
+            self.close()
+            longest = max(self._arguments["max_model_len"], 4096)
+            self._arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": longest}
 
     def _start(self, probe: list[Tokens]) -> None:
         from vllm import LLM
