@@ -290,18 +290,18 @@ def test_the_key_is_sent_and_nothing_else_knows_it(
 ) -> None:
     monkeypatch.setenv(endpoint.KEY, KEY)
     caplog.set_level(logging.DEBUG)
-    answers: list[Any] = [(400, {"error": {"message": f"you sent {KEY}"}}), "fine"]
+    answers: list[Any] = [(400, {"error": {"message": f"{'long ' * 59}you sent {KEY}"}}), "fine"]
     with Server(lambda body: answers.pop()) as server:
         made = endpoint.open("m", Options(base_url=server.url))
         replies = [a.replies[0] for a in made.chat([ask("1"), ask("2")])]
         assert {h["authorization"] for h in server.headers} == {f"Bearer {KEY}"}
-    assert sorted(r.error or "" for r in replies) == ["", "HTTP 400: you sent ***"]
+    assert sorted(r.error or "" for r in replies) == ["", f"HTTP 400: {'long ' * 59}you sent ***"]
     for url in (f"https://user:{KEY}@a.example/v1", f"https://a.example/v1?key={KEY}"):
         with pytest.raises(UsageError, match="leave out") as caught:
             endpoint.open("m", Options(base_url=url))
         assert KEY not in str(caught.value)
     for held in (made.settings, made.info, caplog.text, replies):
-        assert KEY not in repr(held)
+        assert KEY[:8] not in repr(held)
 
 
 def test_open_refuses_what_cannot_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

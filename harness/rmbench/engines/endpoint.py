@@ -12,6 +12,7 @@ import json
 import os
 import queue
 import random
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -364,7 +365,8 @@ class Endpoint:
             raise _failure(error) from None
 
     def _hide(self, text: str) -> str:
-        return text.replace(self._key, "***") if self._key else text
+        """Short, and without the key or what of it a server masked."""
+        return (re.sub(re.escape(self._key[:8]) + r"\S*", "***", text) if self._key else text)[:320]
 
 
 def open(ref: str, options: Any) -> Endpoint:
@@ -551,11 +553,11 @@ def _retry_after(headers: Any) -> float:
 
 
 def _said(body: Any) -> str:
-    """A server's error body in one short line."""
+    """A server's error body in one line; shortened only after a key in it was hidden."""
     if isinstance(body, Mapping):
         named = [str(body[k]) for k in ("code", "message") if body.get(k)]
         body = ", ".join(named) or json.dumps(dict(body), default=str)
-    return " ".join(str(body).split())[:300] or "(nothing)"
+    return " ".join(str(body).split())[:4000] or "(nothing)"
 
 
 def _unless_fatal(failure: Failure, value: R) -> R:
