@@ -432,8 +432,6 @@ def test_a_positive_affine_map_of_scores_changes_no_ranking_metric(seed: int, sc
                 assert (a.value, a.low, a.high) == pytest.approx((b.value, b.low, b.high)), a.name
 
 
-
-
 def test_ballots_with_probabilities_are_decided_by_their_mean_over_the_orders() -> None:
     """PairRM's rule: a strong verdict in one order outweighs a weak contrary one in the other."""
     item = facts(0)
