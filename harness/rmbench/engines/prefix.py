@@ -18,6 +18,9 @@ from rmbench.engines.text import common_prefix
 NAME = "rmbench_packed"
 """Under this name the attention is registered with transformers; outside a packed row it is plain SDPA."""
 
+BLOCK = 64
+"""Queries of a block, see ``in_blocks``; lengths of keys are multiples of it."""
+
 SHORTEST = 4
 """A common prefix of fewer tokens is not worth its bookkeeping."""
 
@@ -95,15 +98,20 @@ class Row:
     """One packed row: its ids and positions, and what the attention needs to know.
 
     ``last_layer``: only the last token of each segment is wanted, so that of this layer's attention, too, only these
-    are computed (see ``Tail``)."""
+    are computed (see ``Tail``). ``blocks``: attention is computed by ``in_blocks``."""
 
     def __init__(
-        self, segments: Sequence[Segment], kept: dict[int, dict[Any, Any]], device: Any, last_layer: Any = None
+        self,
+        segments: Sequence[Segment],
+        kept: dict[int, dict[Any, Any]],
+        device: Any,
+        last_layer: Any = None,
+        blocks: bool = False,
     ) -> None:
         import torch
 
         self.last_layer = last_layer
-
+        self.blocks = blocks
         self.kept = kept
         ids: list[int] = []
         positions: list[int] = []
@@ -116,7 +124,7 @@ class Row:
             if not s.begin:
                 owner.setdefault(s.group, start)
             mask = None
-            if s.begin >= len(s.tokens):
+            if s.begin >= len(s.tokens) and not blocks:
                 shape = (len(s.tokens), s.begin + len(s.tokens))
                 mask = torch.ones(shape, dtype=torch.bool, device=device).tril(s.begin)
             source = owner.get(s.group, -1) if s.begin else 0
@@ -175,7 +183,7 @@ def attention(
         q, k, v = (t[:, :, span.start : span.stop] for t in (query, key, value))
         if span.keep:
             row.kept.setdefault(span.group, {})[module] = (k[:, :, : span.keep].clone(), v[:, :, : span.keep].clone())
-        if not span.prefix and not ends_only:
+        if not (span.prefix or ends_only or row.blocks):
             made = attend(q, k, v, is_causal=True, scale=scaling, enable_gqa=gqa)
             out[:, span.start : span.stop] = made.transpose(1, 2)
             continue
@@ -189,7 +197,9 @@ def attention(
         if ends_only:
             out[:, span.stop - 1] = attend(q[:, :, -1:], k, v, scale=scaling, enable_gqa=gqa)[:, :, 0]
             continue
-        if span.mask is None:
+        if row.blocks:
+            made = in_blocks(q, k, v, q.shape[3] ** -0.5 if scaling is None else scaling)
+        elif span.mask is None:
             # a short prefix: a square causal call skips half the work, and the rows of the prefix are dropped
             q = torch.cat((q.new_zeros(1, q.shape[1], span.prefix, q.shape[3]), q), 2)
             made = attend(q, k, v, is_causal=True, scale=scaling, enable_gqa=gqa)[:, :, span.prefix :]
@@ -197,6 +207,36 @@ def attention(
             made = attend(q, k, v, attn_mask=span.mask, scale=scaling, enable_gqa=gqa)
         out[:, span.start : span.stop] = made.transpose(1, 2)
     return out, None
+
+
+def in_blocks(query: Any, key: Any, value: Any, scaling: float) -> Any:
+    """Causal attention of the last tokens as plain matrix products: blocks of queries against the keys up to them.
+
+    ``query``: (1, heads, n, width); ``key`` and ``value``: (1, as many heads or fewer, n or more, width). Padded to
+    whole blocks, so that the products come in few sizes, each of which is made ready once.
+    """
+    import torch
+
+    heads, n, width = query.shape[1:]
+    groups, keys = key.shape[1:3]
+    before = keys - n
+    pad = torch.nn.functional.pad
+    padded = before + n + -n % BLOCK
+    padded += -padded % BLOCK
+    q = pad(query[0] * scaling, (0, 0, 0, -n % BLOCK)).view(groups, heads // groups, -1, width)
+    k = pad(key[0], (0, 0, 0, padded - keys)).transpose(1, 2)
+    v = pad(value[0], (0, 0, 0, padded - keys))
+    later = query.new_full((BLOCK, 2 * BLOCK), float("-inf")).triu(1)
+    out = torch.empty_like(q)
+    for start in range(0, n, BLOCK):
+        end = before + start + BLOCK
+        end += -end % BLOCK
+        weights = torch.bmm(q[:, :, start : start + BLOCK].reshape(groups, -1, width), k[:, :, :end])
+        seen = before + start
+        weights.view(groups, -1, BLOCK, end)[..., seen:].add_(later[:, : end - seen])
+        made = torch.bmm(torch.softmax(weights, -1), v[:, :end])
+        out[:, :, start : start + BLOCK] = made.view(groups, -1, BLOCK, width)
+    return out.view(1, heads, -1, width)[:, :, :n]
 
 
 class Tail:

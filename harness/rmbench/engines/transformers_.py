@@ -62,9 +62,12 @@ def open(
     Raises BadModel: weights that do not fill the model (a missing head would be a random one), a tokenizer or
     architecture that transformers does not know, no chat template; UsageError: unknown dtype or device.
     """
-    # Threads that spin while they wait make a machine with other work on it ten times slower; it must be said before
-    # torch is imported, and changes no bit.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Said before torch is imported, and changes no bit. Threads that spin while they wait make a machine with other
+    # work on it ten times slower. Products made ready for one length of row are rarely met again by another row: to
+    # keep a thousand of them, as oneDNN and torch do, costs hundreds of megabytes and saves no time.
+    for name, value in (("OMP_WAIT_POLICY", "PASSIVE"), ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32"),
+                        ("LRU_CACHE_CAPACITY", "16")):  # fmt: skip
+        os.environ.setdefault(name, value)
     try:
         import torch
         import transformers  # noqa: F401
@@ -129,6 +132,7 @@ class Transformers:
         self._whole = False
         self._tail: prefix.Tail | None = None
         self._onednn = 0
+        self._blocks = False
         self.mode = "packed" if share else "padded"
         self._choose()
         self.settings: dict[str, Any] = {
@@ -138,7 +142,7 @@ class Transformers:
             **({"remote_code": checkpoint.code_hash()} if remote_code else {}),
             "dtype": dtype,
             "device": device.partition(":")[0],
-            "attention": "packed, last layer at the ends only" if self._tail else self.mode,
+            "attention": self._attention(),
             "batch_tokens": batch_tokens,
             "torch": str(torch.__version__),
             "transformers": transformers.__version__,
@@ -148,6 +152,11 @@ class Transformers:
         if device == "cpu":
             self.settings["threads"] = torch.get_num_threads()
             self.settings["linear"] = "onednn, packed" if self._onednn else "torch"
+
+    def _attention(self) -> str:
+        """How the self-check said that it is computed."""
+        said = ["packed, last layer at the ends only" if self._tail else self.mode]
+        return ", ".join(said + ["blocks of queries"] * self._blocks)
 
     @property
     def text(self) -> Text:
@@ -259,7 +268,8 @@ class Transformers:
                 del kept[stale]
             wants = [groups[chosen[s.group]][s.member] for s in segments]
             ends = self._tail and all(w.first == w.last - 1 == len(w.tokens) - 1 for w in wants)
-            row = prefix.Row(segments, kept, self.device, self._tail.attention if ends and self._tail else None)
+            last = self._tail.attention if ends and self._tail else None
+            row = prefix.Row(segments, kept, self.device, last, self._blocks)
             where = [i for s, span, w in zip(segments, row.spans, wants, strict=True)
                      for i in range(span.start + w.first - s.begin, span.start + w.last - s.begin)]  # fmt: skip
             with torch.inference_mode(), row.active():
@@ -440,9 +450,13 @@ class Transformers:
             self.mode = "single"  # its own pooling may look for pad tokens
         tail = prefix.Tail(self.model) if lean and self.mode == "packed" else None
         ways = {"packed": ["packed", "padded", "single"], "padded": ["padded", "single"]}.get(self.mode, ["single"])
-        for way in (["ends"] if tail and tail.parts else []) + ways:
-            self.mode = "packed" if way == "ends" else way
-            self._tail = tail if way == "ends" else None
+        if tail and tail.parts:
+            quick = self.device == "cpu" and onednn.suits_blocks(self.dtype)
+            ways = ["ends, blocks"] * quick + ["ends", *ways]
+        for way in ways:
+            self.mode = "packed" if way.startswith("ends") else way
+            self._tail = tail if way.startswith("ends") else None
+            self._blocks = way == "ends, blocks"
             try:
                 difference = _difference(self._check(groups), states)
             except _REFUSALS as error:
