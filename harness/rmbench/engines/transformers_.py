@@ -65,9 +65,9 @@ def open(
     # Said before torch is imported, and changes no bit. Threads that spin while they wait make a machine with other
     # work on it ten times slower. Products made ready for one length of row are rarely met again by another row: to
     # keep a thousand of them, as oneDNN and torch do, costs hundreds of megabytes and saves no time.
-    for name, value in (("OMP_WAIT_POLICY", "PASSIVE"), ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32"),
-                        ("LRU_CACHE_CAPACITY", "16")):  # fmt: skip
-        os.environ.setdefault(name, value)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
+    os.environ.setdefault("LRU_CACHE_CAPACITY", "16")
     try:
         import torch
         import transformers  # noqa: F401
