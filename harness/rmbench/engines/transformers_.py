@@ -29,7 +29,7 @@ TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
 
 CPU_BUDGET = 1024
 """Tokens of a row on a CPU. A rule and no timed probe: a probe on a busy machine would find another number each time,
-and another budget is other bits. From 256 to 2048 tokens, times differ by a tenth, and this is within 4 % of the best."""
+and another budget is other bits. From 256 to 2048 tokens times differ by a tenth; this is within 4 % of the best."""
 
 PROJECTED = 2**24
 """Logits over the vocabulary that exist at a time."""
