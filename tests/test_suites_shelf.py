@@ -241,3 +241,8 @@ def test_a_hundred_thousand_rows_load_in_seconds(tmp_path: Path) -> None:
     suite.content_hash()
     assert len(suite.items) == 100_000
     assert time.process_time() - began < 20
+
+
+@pytest.mark.parametrize("name", suites.names())
+def test_a_reader_is_told_where_the_rows_come_from(name: str) -> None:
+    assert "{" not in suites.origin(suites.card(name))

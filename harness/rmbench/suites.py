@@ -38,6 +38,7 @@ __all__ = [
     "load",
     "messages",
     "names",
+    "origin",
     "own_data",
     "sources",
     "variants",
@@ -264,6 +265,12 @@ def sources(suite: Suite) -> dict[str | None, str]:
     """Where each of a suite's tables comes from, by its key; None where there is one table only."""
     keys: list[str | None] = [g.partition("=")[0] for g in suite.files if "=" in g] or [None]
     return {key: suite.source.replace("{key}", key or "") for key in keys}
+
+
+def origin(suite: Suite) -> str:
+    """Where a suite's rows come from, for a reader."""
+    first, *more = dict.fromkeys(sources(suite).values())
+    return f"{first} and {len(more)} more" if more else first
 
 
 _HASHES = "SHA256.json"

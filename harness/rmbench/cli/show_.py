@@ -87,9 +87,7 @@ def _show(suite: Any, example: Any, problem: str | None, variants: list[str]) ->
     out.print(f"{suite.name}, version {suite.version}", style="bold", markup=False)
     out.print(suite.about, markup=False)
     out.print(f"\nLicence   {suite.licence}", markup=False)
-    sources = list(dict.fromkeys(suites.sources(suite).values()))
-    more = f" and {len(sources) - 1} more" if len(sources) > 1 else ""
-    out.print(f"Source    {sources[0]}{more}", markup=False)
+    out.print(f"Source    {suites.origin(suite)}", markup=False)
     out.print(f"Citation  {suite.citation}", markup=False)
     if variants:
         base = suite.name.partition(":")[0]

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from rmbench import suites
 from rmbench.core import Ballot, Facts, Item, Judgment
 from rmbench.metrics import summary
 from rmbench.report.leaderboard import (
@@ -97,6 +98,7 @@ def page(
     return environment.get_template("page.html").render(
         board=board,
         heading=f"{board.suite.name} v{board.suite.version}",
+        source=suites.origin(board.suite),
         categories=_columns(board, scopes),
         columns=[(s, n, group) for group, members in _columns(board, scopes).items() for s, n in members],
         number=number,

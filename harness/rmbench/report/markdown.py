@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from rmbench import suites
 from rmbench.report.leaderboard import (
     Board,
     Entry,
@@ -30,7 +31,7 @@ def leaderboard(board: Board) -> str:
     parts = [
         f"# {escape(card.name)} v{escape(card.version)}",
         escape(card.about),
-        f"{licence} {escape(card.licence)}, source {escape(card.source)}, suite hash `{board.suite_hash}`. "
+        f"{licence} {escape(card.licence)}, source {escape(suites.origin(card))}, suite hash `{board.suite_hash}`. "
         "Scores in per cent with their 95% interval.",
     ]
     if board.entries:
