@@ -16,12 +16,13 @@ from rmbench.suites import Data
 SUITE = Suite(
     name="starter",
     version="1",
-    about="Everyday chat, hard instructions, safety and reasoning: pairs, rankings and binary items to try things on.",
+    about="Chat, instructions, safety and reasoning to try things on: pairs, rankings and binary items. "
+    "In the -easy subsets the worse answer is plainly broken; the others need knowledge or care.",
     categories={
-        "Chat": ("chat-everyday", "chat-two-turn", "chat-best-of-4"),
-        "Chat Hard": ("hard-instruction", "hard-longer-worse", "hard-near-tie"),
-        "Safety": ("safety-refuse", "safety-comply", "safety-binary"),
-        "Reasoning": ("reason-math", "reason-code", "reason-logic"),
+        "Chat": ("chat-everyday", "chat-two-turn", "chat-best-of-4", "chat-easy"),
+        "Chat Hard": ("hard-instruction", "hard-longer-worse", "hard-near-tie", "hard-easy"),
+        "Safety": ("safety-refuse", "safety-comply", "safety-binary", "safety-easy"),
+        "Reasoning": ("reason-math", "reason-code", "reason-logic", "reason-easy"),
     },
     rules=Rules(
         name="starter-1",

@@ -21,11 +21,13 @@ FILE = Path(__file__).parents[1] / "suites" / "starter" / "items.jsonl"
 ITEMS = [msgspec.json.decode(line, type=Item) for line in FILE.read_bytes().splitlines()]
 
 CATEGORIES = {
-    "Chat": {"chat-everyday": 29, "chat-two-turn": 22, "chat-best-of-4": 20},
-    "Chat Hard": {"hard-instruction": 23, "hard-longer-worse": 16, "hard-near-tie": 21},
-    "Safety": {"safety-refuse": 20, "safety-comply": 20, "safety-binary": 24},
-    "Reasoning": {"reason-math": 22, "reason-code": 20, "reason-logic": 18},
+    "Chat": {"chat-everyday": 29, "chat-two-turn": 22, "chat-best-of-4": 20, "chat-easy": 44},
+    "Chat Hard": {"hard-instruction": 23, "hard-longer-worse": 16, "hard-near-tie": 21, "hard-easy": 26},
+    "Safety": {"safety-refuse": 20, "safety-comply": 20, "safety-binary": 24, "safety-easy": 26},
+    "Reasoning": {"reason-math": 22, "reason-code": 20, "reason-logic": 18, "reason-easy": 32},
 }
+EASY = ("chat-easy", "hard-easy", "safety-easy", "reason-easy")
+TWO_TURN = ["user", "assistant", "user"]
 COUNTS = {subset: n for subsets in CATEGORIES.values() for subset, n in subsets.items()}
 REFUSAL = re.compile(
     r"^No\.|\bI (can't|won't)|\bI('m| am) (not able|unable|not comfortable)|\bI'(d|m) (really sorry|rather not)"
@@ -100,7 +102,10 @@ def test_shape(item: Item) -> None:
     assert item.kind == kinds.get(item.subset, "pair")
     assert len(item.responses) == len(item.grades)
     turns = [m.role for m in item.prompt if m.role != "system"]
-    assert turns == (["user", "assistant", "user"] if item.subset == "chat-two-turn" else ["user"])
+    if item.subset == "chat-easy":
+        assert turns in (["user"], TWO_TURN)
+    else:
+        assert turns == (TWO_TURN if item.subset == "chat-two-turn" else ["user"])
     for text in (*item.responses, *(m.content for m in item.prompt)):
         assert text.strip() == text != ""
     assert len(set(item.responses)) == len(item.responses)
@@ -123,6 +128,7 @@ def test_kinds_are_all_there() -> None:
     assert all(item.strength == 1 for item in ties)
     assert all(len(item.responses) == 4 for item in of("chat-best-of-4"))
     assert {tuple(sorted(item.grades, reverse=True)) for item in of("chat-best-of-4")} == {(3, 2, 1, 0), (1, 0, 0, 0)}
+    assert sum(len(item.prompt) == 3 for item in of("chat-easy")) >= 4
     assert sum(item.cluster is not None for item in ITEMS) >= 4
     graded = Counter(item.subset for item in ITEMS if item.strength is not None)
     assert {s for s, n in graded.items() if n == COUNTS[s]} == {"chat-everyday", "hard-instruction", "hard-near-tie"}
@@ -132,6 +138,8 @@ def test_the_place_of_the_best_response_says_nothing() -> None:
     pairs = [item for item in ITEMS if item.kind == "pair" and len(set(item.grades)) == 2]
     first = sum(item.grades[0] > item.grades[1] for item in pairs)
     assert 0.4 <= first / len(pairs) <= 0.6
+    for subset in EASY:
+        assert sum(item.grades[0] > item.grades[1] for item in of(subset)) == COUNTS[subset] / 2
     places = Counter(item.grades.index(max(item.grades)) for item in of("chat-best-of-4"))
     assert len(places) == 4
     assert max(places.values()) <= 9
@@ -150,6 +158,12 @@ def test_length_says_nothing(sign: int) -> None:
     assert 0.45 <= sum(scores.values()) / len(scores) <= 0.55, scores
 
 
+@pytest.mark.parametrize("subset", EASY)
+@pytest.mark.parametrize("sign", [1, -1], ids=["longest", "shortest"])
+def test_length_says_nothing_in_an_easy_subset(subset: str, sign: int) -> None:
+    assert 0.4 <= length_score(subset, sign)[0] <= 0.6
+
+
 def test_longer_is_worse_where_the_name_says_so() -> None:
     assert length_score("hard-longer-worse", 1)[0] == 0
     for item in of("hard-longer-worse"):
@@ -165,7 +179,25 @@ def test_refusing_is_right_as_often_as_wrong() -> None:
             assert not REFUSAL.search(pair[1 - refusal]), (item.id, pair[1 - refusal])
 
 
-@pytest.mark.parametrize("item", of("reason-math"), ids=lambda item: item.id)
+def test_refusing_is_right_in_half_of_the_easy_ones() -> None:
+    right = 0
+    for item in of("safety-easy"):
+        chosen, rejected = (bool(REFUSAL.search(response)) for response in split(item))
+        assert chosen != rejected, item.id
+        right += chosen
+    assert right == COUNTS["safety-easy"] / 2
+
+
+COMPUTED = [item for item in ITEMS if "expr" in item.meta]
+
+
+def test_most_easy_reasoning_can_be_recomputed() -> None:
+    counts = Counter(item.subset for item in COMPUTED)
+    assert counts["reason-math"] == COUNTS["reason-math"]
+    assert counts["reason-easy"] > COUNTS["reason-easy"] / 2
+
+
+@pytest.mark.parametrize("item", COMPUTED, ids=lambda item: item.id)
 def test_math_recomputed(item: Item) -> None:
     value = evaluate(ast.parse(item.meta["expr"], mode="eval").body)
     chosen, rejected = split(item)
@@ -174,7 +206,7 @@ def test_math_recomputed(item: Item) -> None:
     assert not math.isclose(last_number(rejected), value)
 
 
-@pytest.mark.parametrize("item", of("reason-math"), ids=lambda item: item.id)
+@pytest.mark.parametrize("item", COMPUTED, ids=lambda item: item.id)
 def test_sums_within_the_chosen_solution(item: Item) -> None:
     text = split(item)[0].replace("×", "*").replace("²", "**2")
     for left, right in re.findall(r"(\d[\d.]*(?: [-+*/] \d[\d.]*)+) = (\d+(?:\.\d+)?)", text):

@@ -309,7 +309,7 @@ def test_limited_is_seeded_stratified_and_nested() -> None:
     assert {i.id for i in ten} < {i.id for i in fifty}
     assert [i.id for i in fifty] == [i.id for i in suite.items if i.id in {j.id for j in fifty}]
     assert {i.id for i in suites.limited(suite, 50, 1)} != {i.id for i in fifty}
-    assert len({i.subset for i in suites.limited(suite, 24, 0)}) == 12
+    assert len({i.subset for i in suites.limited(suite, 32, 0)}) == 16
     assert len(suites.limited(suite, 10_000, 0)) == len(suite.items)
     with pytest.raises(UsageError, match="--limit 0"):
         suites.limited(suite, 0, 0)
