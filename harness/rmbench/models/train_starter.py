@@ -21,8 +21,8 @@ from rmbench.models.starter_pairs import Pair, Turns, Writer, overlaps, read_see
 
 HERE = Path(__file__).resolve().parent
 SUITE_PLACES = (HERE.parents[2] / "suites", HERE.parent / "_suites")  # a checkout, a wheel
-THREADS = 2  # another number of threads sums in another order and gives other last bits
-SEED, STEPS, EARLY, BATCH = 7, 1400, 100, 32
+THREADS = 1  # another number of threads sums in another order and gives other last bits
+SEED, STEPS, EARLY, WARM_UP, BATCH, LONGEST = 7, 840, 50, 200, 24, 160
 PAD, BEGIN, END = "<|pad|>", "<|begin|>", "<|end|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
 TEMPLATE = (
@@ -37,10 +37,16 @@ def find_suite() -> Path | None:
 
 def training_pairs(rng: random.Random, steps: int) -> list[Pair]:
     # A very short run still needs enough text for the tokenizer's whole vocabulary.
-    return Writer(read_seed(), rng).pairs(BATCH * min(max(steps, 40), STEPS))
+    writer = Writer(read_seed(), rng)
+    return writer.warm_up(BATCH * WARM_UP) + writer.pairs(BATCH * (min(max(steps, WARM_UP + 40), STEPS) - WARM_UP))
 
 
-def make_tokenizer(pairs: list[Pair], vocabulary: int = 2816) -> Any:
+def held_out_pairs(n: int) -> list[Pair]:
+    """Of the same writer, from texts that no training pair has."""
+    return Writer(read_seed(held_out=True), random.Random(2**31)).pairs(n)
+
+
+def make_tokenizer(pairs: list[Pair], vocabulary: int = 3072) -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -74,15 +80,32 @@ def make_model(tokenizer: Any) -> Any:
     from transformers import LlamaConfig, LlamaForSequenceClassification
 
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=288, num_hidden_layers=4, num_attention_heads=4,
+        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=320, num_hidden_layers=4, num_attention_heads=4,
         num_key_value_heads=4, max_position_embeddings=1024, num_labels=1, tie_word_embeddings=False,
         pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
     )  # fmt: skip
     model = LlamaForSequenceClassification(config)
-    for layer in model.model.layers[:2]:
-        # Equal words attend to each other from the start: whether an answer is about its prompt is learned first.
+    for layer in model.model.layers[1:3]:
+        # Equal words attend to each other from the start, or else whether an answer is about its prompt is not
+        # learned at all in so few steps.
+        layer.self_attn.q_proj.weight.data.mul_(3)
         layer.self_attn.k_proj.weight.data.copy_(layer.self_attn.q_proj.weight.data)
     return model
+
+
+def right(model: Any, tokenizer: Any, pairs: list[Pair]) -> float:
+    """The share of the pairs in which the better answer scores higher."""
+    import torch
+
+    wins = 0
+    with torch.no_grad():
+        for pair in pairs:
+            good, bad = (
+                model(input_ids=torch.tensor([encode(tokenizer, pair.prompt, answer)])).logits.item()
+                for answer in (pair.good, pair.bad)
+            )
+            wins += good > bad
+    return wins / len(pairs)
 
 
 def save(model: Any, tokenizer: Any, folder: Path) -> None:
@@ -107,9 +130,9 @@ def train(out: Path, seed: int, steps: int, log: Callable[[str], object]) -> lis
     rng = random.Random(seed)
     pairs = training_pairs(rng, steps)
     tokenizer = make_tokenizer(pairs)
-    coded = [(encode(tokenizer, p.prompt, p.good)[:320], encode(tokenizer, p.prompt, p.bad)[:320]) for p in pairs]
+    coded = [[encode(tokenizer, p.prompt, answer)[:LONGEST] for answer in (p.good, p.bad)] for p in pairs]
     # Pairs of like length share a batch: half the arithmetic would be padding otherwise.
-    window = BATCH * 20
+    window = BATCH * 8
     order: list[list[int]] = []
     for start in range(0, len(coded), window):
         near = sorted(range(start, min(start + window, len(coded))), key=lambda i: max(map(len, coded[i])))
@@ -143,11 +166,13 @@ def train(out: Path, seed: int, steps: int, log: Callable[[str], object]) -> lis
         optimizer.step()
         seen = [seen[0] + float((good > bad).float().mean()), seen[1] + 1]
         if step % 50 == 0:
-            right, spent = seen[0] / seen[1], time.monotonic() - started
-            log(f"step {step}  loss {float(loss.detach()):.3f}  pairs right {right:.3f}  {spent:.0f} s\n")
+            share, spent = seen[0] / seen[1], time.monotonic() - started
+            log(f"step {step}  loss {float(loss.detach()):.3f}  pairs right {share:.3f}  {spent:.0f} s\n")
             seen = [0.0, 0.0]
         if step in (EARLY, steps):
             save(model, tokenizer, out / f"starter-step{step}")
+            share = right(model, tokenizer, held_out_pairs(500))
+            log(f"step {step}  pairs right {share:.3f} of 500 written from held-out texts\n")
     return pairs
 
 
