@@ -262,7 +262,7 @@ def test_ctrl_c_pauses_and_says_how_to_go_on(tmp_path: Path) -> None:
         assert "Run the same command again to go on." in err
         assert "Traceback" not in err
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "255 of 255 items" in done.stdout
+    assert "383 of 383 items" in done.stdout
 
 
 def test_sequential_stops_a_clear_regression_early(cli: Cli, tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ def test_sequential_stops_a_clear_regression_early(cli: Cli, tmp_path: Path) -> 
     path = store.resolve("length:shortest", tmp_path)
     stored = store.read(path)
     assert stored.run.status == "running"
-    assert 0 < len(stored.judgments) < 255
+    assert 0 < len(stored.judgments) < 383
     before = (path / store.JUDGMENTS).read_bytes()
     again = cli("eval", "--model", "length:shortest", *args)  # what is known already needs no more judging
     assert again.exit_code == 1

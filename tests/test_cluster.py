@@ -167,7 +167,7 @@ def test_the_bytes_do_not_depend_on_the_workers(tmp_path: Path, undisturbed: tup
     (path,) = store.find(tmp_path)
     measured = store.read_run(path).info["workers"]
     assert (measured["asked"], measured["killed"]) == (workers, 0)
-    assert sum(worker["judged"] for worker in measured["each"]) == 255
+    assert sum(worker["judged"] for worker in measured["each"]) == 383
     assert store.read_run(path).info["kind"] == "slow"
 
 
@@ -193,7 +193,7 @@ def test_a_real_checkpoint_gives_the_same_bytes(tmp_path: Path) -> None:
         more = ["--workers", str(workers)] if workers else []
         finish(start(root, "--suite", str(copies), "--threads", "1", *more, adapter=None, model=model))
         found.append(content(root))
-    assert found[0][0].count(b"\n") == 3 * 255
+    assert found[0][0].count(b"\n") == 3 * 383
     assert found == [found[0]] * 3
 
 
@@ -232,7 +232,7 @@ def test_items_that_kill_are_set_apart_and_the_rest_goes_on(tmp_path: Path) -> N
         assert {i for i, j in judgments.items() if j.error is not None} == killers
         assert all("died 2 times" in str(judgments[k].error) for k in killers)
         for i, item in enumerate(suite.items):  # the rest of a block is scored as one block
-            block = [n for n in range(i // 8 * 8, min(i // 8 * 8 + 8, 255)) if ids[n] not in killers]
+            block = [n for n in range(i // 8 * 8, min(i // 8 * 8 + 8, 383)) if ids[n] not in killers]
             if i in block:
                 shift = block.index(i) / 1000 + len(block) / 7
                 assert judgments[item.id].scores == tuple(len(r) + shift for r in item.responses)
@@ -264,7 +264,7 @@ def test_adapters_without_bits_stream_from_all_workers(tmp_path: Path) -> None:
     (path,) = store.find(tmp_path)
     stored = store.read(path)
     first = suites.load("starter").items[0].id
-    assert len(stored.judgments) == 255
+    assert len(stored.judgments) == 383
     assert all(w["judged"] > 20 for w in stored.run.info["workers"]["each"])
     assert not stored.run.exact
     if first == "chat-everyday-001":
