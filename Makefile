@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 VLLM_VENV ?= .venv-vllm
 # The bundled model's earlier checkpoint.
-EARLY ?= starter-step50
+EARLY ?= starter-step100
 # Installed first and pinned: a bare `torch` resolves to gigabytes of CUDA packages. Another build: make TORCH=...
 TORCH ?= torch==2.13.0
 # What the tests passed with, so that a release made tomorrow cannot fail them; `make constraints` writes them anew.

@@ -79,8 +79,7 @@ def test_the_checkpoints_hold_only_what_they_need_and_are_small() -> None:
     folders = sorted(p for p in MODELS.iterdir() if p.name.startswith("starter-step"))
     assert folders == sorted((EARLY, FINAL))
     assert all({file.name for file in folder.iterdir()} == FILES for folder in folders)
-    for folder in folders:
-        assert sum(file.stat().st_size for file in folder.iterdir()) <= 5_000_000
+    assert sum(file.stat().st_size for folder in folders for file in folder.iterdir()) <= 5_000_000
 
 
 @pytest.mark.parametrize("folder", [EARLY, FINAL], ids=["early", "final"])
@@ -165,7 +164,7 @@ def test_it_has_learned_what_it_was_taught() -> None:
     """Fresh pairs of the same writer, from texts held out."""
     model, tokenizer = loaded(FINAL)
     pairs = train_starter.held_out_pairs(300)
-    assert wilson_low(train_starter.right(model, tokenizer, pairs) * len(pairs), len(pairs)) > 0.6
+    assert wilson_low(train_starter.right(model, tokenizer, pairs) * len(pairs), len(pairs)) > 0.65
 
 
 @pytest.mark.slow

@@ -500,8 +500,8 @@ class Writer:
         return Pair((ask.format(what),), good, self.say("vague") if self.maybe(0.15) else bad)
 
     def warm_up(self, n: int) -> list[Pair]:
-        """Pairs to begin with: answers about their prompt against answers about something else. Amid the other
-        families a model as small as this never learns it."""
+        """Pairs to begin with: answers about their prompt against answers about something else: amid the
+        other families, trainings of a few hundred steps did not learn it."""
         return [self.match() if self.maybe(0.75) else self.on_topic() for _ in range(n)]
 
     def pairs(self, n: int) -> list[Pair]:

@@ -22,7 +22,7 @@ from rmbench.models.starter_pairs import Pair, Turns, Writer, overlaps, read_see
 HERE = Path(__file__).resolve().parent
 SUITE_PLACES = (HERE.parents[2] / "suites", HERE.parent / "_suites")  # a checkout, a wheel
 THREADS = 1  # another number of threads sums in another order and gives other last bits
-SEED, STEPS, EARLY, WARM_UP, BATCH, LONGEST = 7, 840, 50, 200, 24, 160
+SEED, STEPS, EARLY, WARM_UP, BATCH, LONGEST = 7, 2600, 100, 320, 32, 160
 PAD, BEGIN, END = "<|pad|>", "<|begin|>", "<|end|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
 TEMPLATE = (
@@ -86,8 +86,7 @@ def make_model(tokenizer: Any) -> Any:
     )  # fmt: skip
     model = LlamaForSequenceClassification(config)
     for layer in model.model.layers[1:3]:
-        # Equal words attend to each other from the start, or else whether an answer is about its prompt is not
-        # learned at all in so few steps.
+        # Equal words attend to each other from the start: whether an answer is about its prompt is learned sooner.
         layer.self_attn.q_proj.weight.data.mul_(3)
         layer.self_attn.k_proj.weight.data.copy_(layer.self_attn.q_proj.weight.data)
     return model
