@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 VLLM_VENV ?= .venv-vllm
+TRACK_VENV ?= .venv-track
 # The bundled model's earlier checkpoint.
 EARLY ?= starter-step100
 # Installed first and pinned: a bare `torch` resolves to gigabytes of CUDA packages. Another build: make TORCH=...
@@ -9,6 +10,8 @@ TORCH ?= torch==2.13.0
 # What the tests passed with, so that a release made tomorrow cannot fail them; `make constraints` writes them anew.
 PIN := -c constraints.txt
 PIN_VLLM := -c constraints-vllm.txt
+PIN_TRACK := -c constraints-track.txt
+FREEZE := pip freeze --exclude-editable | grep -v -e '^torch==' -e '^\#'
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -24,9 +27,10 @@ demo: $(VENV)/.hf
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST)
 
-test-slow: $(VENV)/.slow $(VLLM_VENV)/.vllm
+test-slow: $(VENV)/.slow $(VLLM_VENV)/.vllm $(TRACK_VENV)/.track
 	$(BIN)/python -m pytest -m slow $(PYTEST)
 	$(VLLM_VENV)/bin/python -m pytest -m slow $$(grep -l vllm tests/test_*.py) $(PYTEST)
+	$(TRACK_VENV)/bin/python -m pytest -m slow tests/test_export_formats.py $(PYTEST)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
@@ -68,12 +72,19 @@ $(VLLM_VENV)/.vllm: pyproject.toml constraints-vllm.txt
 	$(VLLM_VENV)/bin/pip uninstall -q -y torchvision torchaudio torchcodec
 	@touch $@
 
+$(TRACK_VENV)/.track: pyproject.toml constraints-track.txt
+	$(PYTHON) -m venv $(TRACK_VENV)
+	$(TRACK_VENV)/bin/pip install -q --upgrade pip
+	$(TRACK_VENV)/bin/pip install -q $(PIN_TRACK) -e ".[track]" --group track
+	@touch $@
+
 # Newest versions, in fresh environments; torch is pinned above, ourselves are not pinned at all.
 constraints:
-	rm -rf $(VENV) $(VLLM_VENV)
-	$(MAKE) PIN= PIN_VLLM= $(VENV)/.slow $(VENV)/.lint $(VLLM_VENV)/.vllm
-	$(BIN)/pip freeze --exclude-editable | grep -v -e '^torch==' -e '^#' > constraints.txt
-	$(VLLM_VENV)/bin/pip freeze --exclude-editable | grep -v -e '^torch==' -e '^#' > constraints-vllm.txt
+	rm -rf $(VENV) $(VLLM_VENV) $(TRACK_VENV)
+	$(MAKE) PIN= PIN_VLLM= PIN_TRACK= $(VENV)/.slow $(VENV)/.lint $(VLLM_VENV)/.vllm $(TRACK_VENV)/.track
+	$(BIN)/$(FREEZE) > constraints.txt
+	$(VLLM_VENV)/bin/$(FREEZE) > constraints-vllm.txt
+	$(TRACK_VENV)/bin/$(FREEZE) > constraints-track.txt
 
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) demo
+	rm -rf $(VENV) $(VLLM_VENV) $(TRACK_VENV) demo

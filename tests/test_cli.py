@@ -282,7 +282,7 @@ def test_sequential_stops_a_clear_regression_early(cli: Cli, tmp_path: Path) -> 
     assert (path / store.JUDGMENTS).read_bytes() == before
     said = json.loads(cli("eval", "--model", "length:shortest", *args, "--json").stdout)["verdict"]
     assert (said["outcome"], said["candidate"]) == ("fail", "length:shortest")
-    assert said["stopped_after"] + said["saved"] == 255
+    assert said["stopped_after"] + said["saved"] == 383
     other = cli("eval", "--model", "random", *args, "--limit", "20")
     assert other.exit_code == 3
     assert "was made with all items" in other.stderr

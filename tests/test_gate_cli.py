@@ -163,7 +163,7 @@ def test_compare_prints_intervals_flips_and_ranks(cli: Cli, kept: Callable[..., 
     ("a", "b", "heads"),
     [
         ("old", "new", ("old", "new")),
-        ("starter-step100", "starter-step1400", ("…step100", "…tep1400")),
+        ("starter-step100", "starter-step2600", ("…step100", "…tep2600")),
         ("model-A--long.jsonl", "model-B--long.jsonl", ("model-A", "model-B")),
         ("m (aaaaaaaa)", "m (bbbbbbbb)", ("…aaaaaa)", "…bbbbbb)")),
     ],
