@@ -387,3 +387,23 @@ def test_large_runs_open_quickly_and_stay_small(browser: Any, tmp_path: Path) ->
         page.locator("#found", has_text="1 of 3,000 items").wait_for()
         context.close()
     assert best < 3, f"the page took {best:.1f} s to open"
+
+
+def test_the_page_says_what_the_markdown_says(browser: Any) -> None:
+    """One number, one way of rounding: 13 of 16 is 81.2 in both."""
+    reports = Path(__file__).parents[1] / "reports"
+    lines = (reports / "starter.md").read_text(encoding="utf-8").partition("## By subset")[2].splitlines()
+    rows = [
+        [cell.strip(" *").replace("&nbsp;", "") for cell in line.strip("|").split("|")] for line in lines if "|" in line
+    ]
+    model = rows[0][2]
+    written = {row[0].strip(): row[2] for row in rows[2:]}
+    opened = Opened(browser, reports / "starter.html")
+    opened.page.select_option("#model-pick", label=model)
+    shown = {
+        row.locator("th").inner_text().partition(" (")[0].strip(): row.locator("td").first.inner_text()
+        for row in opened.page.locator("#model-table tbody tr").all()
+    }
+    opened.close()
+    assert len(written) > 16
+    assert shown == written

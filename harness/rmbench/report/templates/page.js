@@ -32,7 +32,11 @@ function wanted() {
   return textsWanted;
 }
 
-const percent = (v) => (v === null || v === undefined ? "–" : (100 * v).toFixed(1));
+// Ties to even, as in the other formats: 81.25 is 81.2 everywhere.
+const oneDecimal = new Intl.NumberFormat("en", {
+  minimumFractionDigits: 1, maximumFractionDigits: 1, roundingMode: "halfEven", useGrouping: false,
+});
+const percent = (v) => (v === null || v === undefined ? "–" : oneDecimal.format(100 * v));
 const short = (v) => (v === null || v === undefined ? "–" : Number.isInteger(v) ? String(v) : Number(v.toPrecision(4)).toString());
 
 function addText(node, text) {
