@@ -83,13 +83,11 @@ def killed(root: Path, command: list[str], draw: random.Random, ahead: int, with
     """Starts the command and kills it, at most ``within`` seconds after up to ``ahead`` more judgments are on disk;
     False where it came to its end before that."""
     how = draw.choice(DYING)
-    wanted = judged(root) + draw.randrange(ahead)
+    wanted, before = judged(root) + draw.randrange(ahead), opened(root)
     process = start(root, command, DELAY=0.005)
-    # not before the command line stands: a signal to a starting interpreter says nothing about us
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(1)
-    while process.poll() is None and judged(root) < wanted:
-        time.sleep(0.01)
+    # not before the run is open: a signal to a starting interpreter says nothing about us
+    while process.poll() is None and (opened(root) == before or judged(root) < wanted):
+        time.sleep(0.005)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(draw.uniform(0, within))
     process.send_signal(how)
@@ -101,6 +99,11 @@ def killed(root: Path, command: list[str], draw: random.Random, ahead: int, with
         assert "Paused: " in err or "Interrupted: " in err  # the suite was not loaded yet
         assert "Run the same command again" in err
     return process.returncode != 0
+
+
+def opened(root: Path) -> list[int]:
+    """When the run was last opened or saved."""
+    return [file.stat().st_mtime_ns for file in root.glob(f"*/*/{store.RUN}")]
 
 
 def judged(root: Path) -> int:
