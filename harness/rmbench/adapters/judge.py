@@ -13,6 +13,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+from msgspec.structs import replace
+
 from rmbench.adapters import parsers, prompts, running
 from rmbench.adapters.options import Options
 from rmbench.adapters.prompts import Mode, Prompt
@@ -211,9 +213,10 @@ def open(ref: str, options: Options) -> Judge:
     if served:
         return Judge(plan, endpoint.open(ref, options))
     writes = not (plan.verdict == "probability" and plan.prompt.parser.direct)
-    opened = running.open_engine(ref, options, "text", writes=writes)
+    engine, why = running.pick(options, writes=writes)
+    opened = running.open_engine(ref, replace(options, engine=engine), "text")
     made = Judge(plan, opened.engine, opened.text)
-    made.why_engine = running.pick(options, writes=writes)[1]
+    made.why_engine = why
     return made
 
 

@@ -44,20 +44,13 @@ def _cuda() -> bool:
     return bool(torch.cuda.is_available())
 
 
-def open_engine(
-    ref: str,
-    options: Options,
-    task: Literal["head", "text"],
-    *,
-    needs_template: bool = True,
-    writes: bool = False,
-) -> Opened:
+def open_engine(ref: str, options: Options, task: Literal["head", "text"], *, needs_template: bool = True) -> Opened:
     """``task``: ``head`` for a sequence classifier's outputs, ``text`` for log-probabilities and generation.
-    Without ``needs_template`` the checkpoint may have no chat template, and there is no ``text``. ``writes``: see pick.
+    Without ``needs_template`` the checkpoint may have no chat template, and there is no ``text``.
 
     Raises BadModel, MissingExtra, and UsageError for an option that the engine does not have.
     """
-    name, _ = pick(options, writes=writes)
+    name = options.engine or "transformers"
     if name not in ENGINES:
         raise UsageError(f"engine {name!r} does not run a checkpoint; choose {' or '.join(ENGINES)}")
     unused = sorted(set(options.given()) & (_VLLM if name == "transformers" else _TRANSFORMERS))

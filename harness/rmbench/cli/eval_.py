@@ -72,7 +72,7 @@ def command(
     Judgments land in the results folder as they are made; the same command goes on after any interruption and
     tries items again that failed. Ends with a table.
     """
-    from rmbench import adapters, gate, loop, store, suites
+    from rmbench import adapters, loop, store, suites
     from rmbench.adapters.options import Options
 
     root = out or store.default_root()
@@ -125,6 +125,8 @@ def command(
     if as_json:
         echo_json(results if len(results) > 1 else results[0])
     if verdicts:
+        from rmbench import gate
+
         raise SystemExit(gate.exit_code(verdicts))
 
 

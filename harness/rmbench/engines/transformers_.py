@@ -7,6 +7,7 @@ three a model gets is found when it is opened, by a self-check against the model
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -361,8 +362,13 @@ class Transformers:
     def step(self, ids: Any, mask: Any, positions: Any, cache: Any) -> Any:
         """Last hidden states of new tokens, whose keys and values are added to ``cache``."""
         model = self.model if self._whole else self.model.base_model
+        kind: Any = type(model)
         made = model(
-            input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, **{_cache_name(model): cache}
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            use_cache=True,
+            **{_cache_name(kind): cache},
         )
         return made.logits if self._whole else made.last_hidden_state
 
@@ -555,13 +561,6 @@ class Transformers:
         _free()
 
 
-def default_dtype() -> str:
-    """bfloat16 where there is a GPU, float32 otherwise."""
-    import torch
-
-    return "bfloat16" if torch.cuda.is_available() else "float32"
-
-
 def _device(asked: str | None) -> str:
     import torch
 
@@ -637,11 +636,12 @@ def tokenizer(
     return made, max_length or longest
 
 
-def _cache_name(model: Any) -> str:
-    """What this model calls the keys and values it goes on from: ``cache`` since transformers 5.24."""
+@functools.cache
+def _cache_name(kind: Any) -> str:
+    """What this kind of model calls the keys and values it goes on from: ``cache`` since transformers 5.24."""
     import inspect
 
-    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+    return "cache" if "cache" in inspect.signature(kind.forward).parameters else "past_key_values"
 
 
 def _unusual(config: dict[str, Any]) -> bool:
