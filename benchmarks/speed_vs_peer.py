@@ -5,9 +5,9 @@
 PEER is an environment of its own::
 
     python -m venv PEER
-    PEER/bin/pip install torch==2.13.0 transformers==4.51.0 "numpy>=2" datasets accelerate trl==0.9.6 bitsandbytes \\
-        tabulate sentencepiece hf_transfer wandb pandas fschat "setuptools<81"
-    PEER/bin/pip install --no-deps rewardbench==0.1.4
+    PEER/bin/pip install torch==2.13.0 transformers==4.51.0 "numpy>=2" datasets accelerate bitsandbytes tabulate \\
+        sentencepiece hf_transfer wandb pandas fschat "setuptools<81"
+    PEER/bin/pip install --no-deps rewardbench==0.1.4 trl==0.9.6
 
 Each run is a process of its own, from start to exit. CPU seconds are the figures to compare where the machine is
 shared; the load is printed beside them.

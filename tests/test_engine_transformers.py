@@ -317,6 +317,25 @@ def test_packed_weights_change_no_score(architecture: str, monkeypatch: pytest.M
     np.testing.assert_allclose(scores(packed, given), scores(plain, given), atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(1, 600), (3, 200), (1, 256), (1, 1)])
+def test_a_packed_mlp_takes_any_number_of_rows(shape: tuple[int, int]) -> None:
+    import torch
+
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        pytest.skip("this torch has no oneDNN products")
+    model = opened(models.classifier("llama")).model
+    (mlp,) = [m for m in model.modules() if onednn._gated(m)][:1]
+    again = type(mlp)(model.config).eval()
+    holder = torch.nn.Module()
+    holder.base_model = again
+    x = torch.randn(*shape, model.config.hidden_size, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        before = again(x)
+        assert onednn.pack(holder) == 3
+        assert "forward" in vars(again), "the whole is packed, not its three products"
+        torch.testing.assert_close(again(x), before, atol=1e-5, rtol=1e-5)
+
+
 def test_a_layer_whose_packed_form_differs_stays_as_it_is() -> None:
     import torch
 

@@ -77,6 +77,8 @@ def _machine(found: dict[str, Any]) -> None:
 def _model(report: dict[str, Any], count: int) -> None:
     from rich.table import Table
 
+    from rmbench.metrics import clopper_pearson
+
     out = console()
     out.print(f"\n{report['model']}", style="bold", markup=False)
     for line in report["findings"]:
@@ -93,8 +95,13 @@ def _model(report: dict[str, Any], count: int) -> None:
             str(way["distinct"]),
         )  # fmt: skip
     out.print(table)
-    floor = 100 * report["noise_floor"]
-    out.print(f"Noise alone changes the order in {floor:.1f} % of {count} items: less than that is no difference.")
+    worst = max(way["flips"] for way in report["noise"])
+    low, high = (100 * bound for bound in clopper_pearson(worst, count))
+    out.print(
+        f"Noise alone changes the order in {100 * report['noise_floor']:.1f} % of {count} items, "
+        f"95 % interval [{low:.1f}, {high:.1f}]: less than that is no difference.",
+        markup=False, highlight=False,
+    )  # fmt: skip
     for path in report["kept"]:
         out.print(f"Stored with {path}", markup=False, soft_wrap=True)
     for why in report["not_kept"]:

@@ -26,6 +26,7 @@ def generate(engine: Transformers, requests: Sequence[Request]) -> Iterator[list
         rows = [(i, sample) for i in batch for sample in range(_draws(requests[i]))]
         for (i, _), made in zip(rows, _fitting(engine, requests, rows), strict=True):
             done.setdefault(i, []).append(made)
+        engine.tidy()
         while len(done.get(at, ())) == (_draws(requests[at]) if at < len(requests) else -1):
             made_all = done.pop(at)
             yield made_all * (requests[at].samples if len(made_all) == 1 else 1)

@@ -223,20 +223,22 @@ def in_blocks(query: Any, key: Any, value: Any, scaling: float) -> Any:
     pad = torch.nn.functional.pad
     padded = before + n + -n % BLOCK
     padded += -padded % BLOCK
-    q = pad(query[0] * scaling, (0, 0, 0, -n % BLOCK)).view(groups, heads // groups, -1, width)
-    k = pad(key[0], (0, 0, 0, padded - keys)).transpose(1, 2)
+    shared = heads // groups  # heads that read the same keys
+    q = pad(query[0] * scaling, (0, 0, 0, -n % BLOCK)).view(groups, shared, -1, BLOCK, width)
+    q = q.permute(2, 0, 1, 3, 4).reshape(-1, groups, shared * BLOCK, width)
+    k = pad(key[0], (0, 0, 0, padded - keys))
     v = pad(value[0], (0, 0, 0, padded - keys))
     later = query.new_full((BLOCK, 2 * BLOCK), float("-inf")).triu(1)
     out = torch.empty_like(q)
-    for start in range(0, n, BLOCK):
-        end = before + start + BLOCK
+    for i, block in enumerate(q):
+        seen = before + i * BLOCK
+        end = seen + BLOCK
         end += -end % BLOCK
-        weights = torch.bmm(q[:, :, start : start + BLOCK].reshape(groups, -1, width), k[:, :, :end])
-        seen = before + start
-        weights.view(groups, -1, BLOCK, end)[..., seen:].add_(later[:, : end - seen])
-        made = torch.bmm(torch.softmax(weights, -1), v[:, :end])
-        out[:, :, start : start + BLOCK] = made.view(groups, -1, BLOCK, width)
-    return out.view(1, heads, -1, width)[:, :, :n]
+        weights = torch.bmm(block, k[:, :end].contiguous().transpose(1, 2))
+        weights.view(groups, shared, BLOCK, end)[..., seen:].add_(later[:, : end - seen])
+        torch.bmm(torch.softmax(weights, -1), v[:, :end], out=out[i])
+    out = out.view(-1, groups, shared, BLOCK, width).permute(1, 2, 0, 3, 4)
+    return out.reshape(1, heads, -1, width)[:, :, :n]
 
 
 class Tail:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rmbench.checkpoints import Checkpoint
-from rmbench.engines import Generated, Request, Tokens, onednn, prefix
+from rmbench.engines import Generated, Request, Tokens, memory, onednn, prefix
 from rmbench.engines.prefix import Conversation
 from rmbench.engines.text import Text, common_prefix
 from rmbench.errors import BadModel, MissingExtra, UsageError
@@ -69,9 +69,10 @@ def open(
     """
     # Said before torch is imported, and changes no bit. Threads that spin while they wait make a machine with other
     # work on it ten times slower. Products made ready for one length of row are rarely met again by another row: to
-    # keep a thousand of them, as oneDNN and torch do, costs hundreds of megabytes and saves no time.
+    # keep a thousand of them, as oneDNN and torch do, costs hundreds of megabytes and saves no time. Those of two or
+    # three rows are enough; attention in blocks of queries, which is for bfloat16, has more shapes.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16" if dtype in (None, "float32") else "32")
     os.environ.setdefault("LRU_CACHE_CAPACITY", "16")
     try:
         import torch
@@ -139,7 +140,10 @@ class Transformers:
         self._onednn = 0
         self._blocks = False
         self.mode = "packed" if share else "padded"
+        self._heap = memory.Heap() if device == "cpu" else None
         self._choose()
+        if self._heap:
+            self._heap.shrink()
         self.settings: dict[str, Any] = {
             "engine": "transformers",
             "weights": checkpoint.weights_hash(),
@@ -282,6 +286,7 @@ class Transformers:
                 made = finish(hidden[torch.tensor(where, device=hidden.device, dtype=torch.long)], wants)
             self.info["tokens_computed"] += row.ids.numel()
             del row, hidden
+            self.tidy()
             for s, array in zip(segments, made, strict=True):
                 yield chosen[s.group], s.member, array
 
@@ -315,6 +320,7 @@ class Transformers:
                 made = finish(picked, wants)
             self.info["tokens_computed"] += ids.numel()
             del hidden, picked
+            self.tidy()
             for (g, m), array in zip(batch, made, strict=True):
                 yield g, m, array
 
@@ -383,6 +389,11 @@ class Transformers:
             bias = None if head.bias is None else head.bias.float()
             made = torch.nn.functional.linear(hidden.float(), head.weight.float(), bias)
         return [row[None] for row in made.cpu().numpy()]
+
+    def tidy(self) -> None:
+        """Between two batches: memory that only has holes in it goes back to the system (on a CPU)."""
+        if self._heap:
+            self._heap.tidy()
 
     def out_of_memory(self, error: BaseException) -> bool:
         """Whether this error says so; if it does, what can be freed is freed."""
@@ -559,6 +570,8 @@ class Transformers:
         """Let go of the model's memory."""
         self.model = None
         _free()
+        if self._heap:
+            self._heap.shrink()
 
 
 def _device(asked: str | None) -> str:
