@@ -138,7 +138,7 @@ def test_a_run_that_is_held_or_broken_does_not_cost_the_measurement(cli: Callabl
     for suite in ("starter", "llmbar"):
         (root / "other" / suite).mkdir(parents=True)
         (root / "other" / suite / "run.json").write_text('{"schema": 99}')
-    adapter, ways = opened(model), [doctor.Noise("x", 0.1, 1, 1 / 64, 0, 9)]
+    adapter, ways = opened(model), [doctor.Noise("x", 0.1, 1, 1 / 64, 0, 9, 64)]
     made = cli("eval", "--model", model, "--suite", "starter", "--limit", 9, "--out", root, "--threads", 1)
     assert made.exit_code == 0, made.stderr  # the broken neighbours did not cost its table either
     (path,) = root.glob("classifier*/*")

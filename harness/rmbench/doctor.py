@@ -38,11 +38,13 @@ class Noise(NamedTuple):
     flips: int
     """Items in which two responses change places, or become or cease to be equal."""
     flip_rate: float
-    """Of the items with more than one response."""
+    """Of ``items``."""
     ties: int
     """Pairs of different responses with exactly equal scores."""
     distinct: int
     """Different scores among all responses."""
+    items: int
+    """With scores both ways and two responses that differ."""
 
 
 def machine() -> dict[str, Any]:
@@ -206,7 +208,7 @@ def _compare(
         several += bool(pairs)
         flips += any(_sign(a[i] - a[j]) != _sign(b[i] - b[j]) for i, j in pairs)
         ties += sum(b[i] == b[j] for i, j in pairs)
-    return Noise(way, largest, flips, flips / several if several else 0.0, ties, len(distinct))
+    return Noise(way, largest, flips, flips / several if several else 0.0, ties, len(distinct), several)
 
 
 def _sign(x: float) -> int:

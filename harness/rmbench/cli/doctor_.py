@@ -48,7 +48,7 @@ def command(model: str | None, results: Path | None, as_json: bool, **model_opti
         return
     _machine(report["machine"])
     if model is not None:
-        _model(report, doctor.ITEMS)
+        _model(report)
 
 
 def _machine(found: dict[str, Any]) -> None:
@@ -74,7 +74,7 @@ def _machine(found: dict[str, Any]) -> None:
     console().print(table, markup=False)
 
 
-def _model(report: dict[str, Any], count: int) -> None:
+def _model(report: dict[str, Any]) -> None:
     from rich.table import Table
 
     from rmbench.metrics import clopper_pearson
@@ -95,10 +95,10 @@ def _model(report: dict[str, Any], count: int) -> None:
             str(way["distinct"]),
         )  # fmt: skip
     out.print(table)
-    worst = max(way["flips"] for way in report["noise"])
-    low, high = (100 * bound for bound in clopper_pearson(worst, count))
+    worst = max(report["noise"], key=lambda way: (way["flip_rate"], -way["items"]))
+    low, high = (100 * bound for bound in clopper_pearson(worst["flips"], worst["items"]))
     out.print(
-        f"Noise alone changes the order in {100 * report['noise_floor']:.1f} % of {count} items, "
+        f"Noise alone changes the order in {100 * worst['flip_rate']:.1f} % of {worst['items']} items, "
         f"95 % interval [{low:.1f}, {high:.1f}]: less than that is no difference.",
         markup=False, highlight=False,
     )  # fmt: skip

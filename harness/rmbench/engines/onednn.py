@@ -55,16 +55,23 @@ def pack(model: Any) -> int:
     count = 0
     files = memory.mapped(".safetensors")
     with torch.inference_mode():
-        for module in list(model.base_model.modules()):
-            if _gated(module):
-                count += _pack_gated(module, files)
-        for module in list(model.base_model.modules()):
-            if type(module) is torch.nn.Linear and module.weight.numel():
-                count += _pack_linear(module, files)
+        modules = list(model.base_model.modules())
+        for suits_it, pack_it in ((_gated, _pack_gated), (_linear, _pack_linear)):
+            for module in filter(suits_it, modules):
+                for part in pack_it(module):
+                    memory.forget(part.weight, files)
+                    part.weight = torch.nn.Parameter(part.weight.new_empty(0), requires_grad=False)
+                    count += 1
         for kept in model.parameters():  # the mapped file is closed with the last tensor that lies in it
             before, kept.data = kept.data, kept.data.clone()
             memory.forget(before, files)
     return count
+
+
+def _linear(module: Any) -> bool:
+    import torch
+
+    return type(module) is torch.nn.Linear and module.weight.numel() > 0
 
 
 def _gated(module: Any) -> bool:
@@ -75,7 +82,8 @@ def _gated(module: Any) -> bool:
     return plain and "silu" in type(getattr(module, "act_fn", None)).__name__.lower()
 
 
-def _pack_gated(module: Any, files: list[range]) -> int:
+def _pack_gated(module: Any) -> list[Any]:
+    """The layers whose weights are not needed any more; none where the packed form differs."""
     import torch
 
     ops = torch.ops.mkldnn
@@ -95,14 +103,13 @@ def _pack_gated(module: Any, files: list[range]) -> int:
         return out.view(*x.shape[:-1], -1)
 
     if not _same(module, forward, gate.weight):
-        return 0
+        return []
     module.forward = forward
-    for part in (gate, up, down):
-        _free(part, files)
-    return 3
+    return [gate, up, down]
 
 
-def _pack_linear(module: Any, files: list[range]) -> int:
+def _pack_linear(module: Any) -> list[Any]:
+    """As _pack_gated."""
     import torch
 
     ops = torch.ops.mkldnn
@@ -112,10 +119,9 @@ def _pack_linear(module: Any, files: list[range]) -> int:
         return ops._linear_pointwise(x, packed, module.bias, "none", [], "")
 
     if not _same(module, forward, module.weight):
-        return 0
+        return []
     module.forward = forward
-    _free(module, files)
-    return 1
+    return [module]
 
 
 def _same(module: Any, forward: Any, weight: Any) -> bool:
@@ -126,10 +132,3 @@ def _same(module: Any, forward: Any, weight: Any) -> bool:
     x = torch.randn(1, 24, weight.shape[1], generator=draw).to(weight.dtype)
     own, other = module(x).float(), forward(x).float()
     return own.shape == other.shape and bool((own - other).abs().max() <= TOLERANCE * own.abs().max())
-
-
-def _free(module: Any, files: list[range]) -> None:
-    import torch
-
-    memory.forget(module.weight, files)
-    module.weight = torch.nn.Parameter(module.weight.new_empty(0), requires_grad=False)
