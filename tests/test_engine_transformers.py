@@ -232,40 +232,48 @@ def test_an_attention_made_to_differ_is_caught(monkeypatch: pytest.MonkeyPatch) 
     np.testing.assert_allclose(scores(engine, given), alone(folder, given), atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["blocks", "parts"])
 @pytest.mark.parametrize("tokens", [1, 63, 64, 65, 200])
 @pytest.mark.parametrize("before", [0, 5, 64, 130])
-def test_attention_in_blocks_is_causal_attention(tokens: int, before: int) -> None:
+def test_attention_by_some_queries_at_a_time_is_causal_attention(kind: str, tokens: int, before: int) -> None:
     import torch
 
     draw = torch.Generator().manual_seed(tokens + before)
     query = torch.randn(1, 4, before + tokens, 16, generator=draw)
     key, value = (torch.randn(1, 2, before + tokens, 16, generator=draw) for _ in range(2))
-    want = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
-    got = prefix.in_blocks(query[:, :, before:], key, value, 16**-0.5)
+    attend = torch.nn.functional.scaled_dot_product_attention
+    want = attend(query, key, value, is_causal=True, enable_gqa=True, scale=0.2)
+    got = prefix.ATTEND[kind](query[:, :, before:], key, value, 0.2)
     assert got.shape == (1, 4, tokens, 16)
     assert torch.allclose(got, want[:, :, before:], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["blocks", "parts"])
 @pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma3"])
-def test_attention_in_blocks_changes_no_score(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onednn, "suits_blocks", lambda dtype: True)
+def test_attention_by_some_queries_at_a_time_changes_no_score(
+    kind: str, architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onednn, "suits_blocks", lambda dtype: kind == "blocks")
     folder = models.classifier(architecture)
     engine = opened(folder)
     given = groups(engine)
-    assert engine.settings["attention"] == "packed, last layer at the ends only, blocks of queries"
-    assert np.allclose(scores(engine, given), alone(folder, given), rtol=1e-5, atol=1e-6)
+    assert engine.settings["attention"] == f"packed, last layer at the ends only, {kind} of queries"
+    assert np.allclose(scores(engine, given), alone(folder, given), rtol=1e-5, atol=1e-5)
 
 
-def test_attention_in_blocks_that_differs_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = prefix.in_blocks
-    monkeypatch.setattr(onednn, "suits_blocks", lambda dtype: True)
-    monkeypatch.setattr(prefix, "in_blocks", lambda *args: 1.5 * blocks(*args))
+@pytest.mark.parametrize("kind", ["blocks", "parts"])
+def test_attention_by_some_queries_at_a_time_that_differs_is_not_used(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = prefix.ATTEND[kind]
+    monkeypatch.setattr(onednn, "suits_blocks", lambda dtype: kind == "blocks")
+    monkeypatch.setitem(prefix.ATTEND, kind, lambda *args: 1.5 * real(*args))
     folder = models.classifier("llama")
     engine = opened(folder)
     assert engine.settings["attention"] == "packed, last layer at the ends only"
-    assert any("blocks differs by" in note for note in engine.notes)
+    assert any(f"{kind} differs by" in note for note in engine.notes)
     given = groups(engine)
-    assert np.allclose(scores(engine, given), alone(folder, given), rtol=1e-5, atol=1e-6)
+    assert np.allclose(scores(engine, given), alone(folder, given), rtol=1e-5, atol=1e-5)
 
 
 def test_a_model_whose_own_forward_pass_differs_runs_through_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,10 @@ one's prefix and to themselves. The prefix is the longest common *token* prefix,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from rmbench.engines import Tokens
@@ -19,7 +20,7 @@ NAME = "rmbench_packed"
 """Under this name the attention is registered with transformers; outside a packed row it is plain SDPA."""
 
 BLOCK = 64
-"""Queries of a block, see ``in_blocks``; lengths of keys are multiples of it."""
+"""Queries of a block, see ``in_blocks`` and ``in_parts``; in ``in_blocks`` lengths of keys are multiples of it."""
 
 SHORTEST = 4
 """A common prefix of fewer tokens is not worth its bookkeeping."""
@@ -98,7 +99,7 @@ class Row:
     """One packed row: its ids and positions, and what the attention needs to know.
 
     ``last_layer``: only the last token of each segment is wanted, so that of this layer's attention, too, only these
-    are computed (see ``Tail``). ``blocks``: attention is computed by ``in_blocks``."""
+    are computed (see ``Tail``). ``attend``: computes attention instead of torch, as ``in_blocks`` does."""
 
     def __init__(
         self,
@@ -106,12 +107,12 @@ class Row:
         kept: dict[int, dict[Any, Any]],
         device: Any,
         last_layer: Any = None,
-        blocks: bool = False,
+        attend: Callable[[Any, Any, Any, float], Any] | None = None,
     ) -> None:
         import torch
 
         self.last_layer = last_layer
-        self.blocks = blocks
+        self.attend = attend
         self.kept = kept
         ids: list[int] = []
         positions: list[int] = []
@@ -124,7 +125,7 @@ class Row:
             if not s.begin:
                 owner.setdefault(s.group, start)
             mask = None
-            if s.begin >= len(s.tokens) and not blocks:
+            if s.begin >= len(s.tokens) and not attend:
                 shape = (len(s.tokens), s.begin + len(s.tokens))
                 mask = torch.ones(shape, dtype=torch.bool, device=device).tril(s.begin)
             source = owner.get(s.group, -1) if s.begin else 0
@@ -183,7 +184,7 @@ def attention(
         q, k, v = (t[:, :, span.start : span.stop] for t in (query, key, value))
         if span.keep:
             row.kept.setdefault(span.group, {})[module] = (k[:, :, : span.keep].clone(), v[:, :, : span.keep].clone())
-        if not (span.prefix or ends_only or row.blocks):
+        if not (span.prefix or ends_only or row.attend):
             made = attend(q, k, v, is_causal=True, scale=scaling, enable_gqa=gqa)
             out[:, span.start : span.stop] = made.transpose(1, 2)
             continue
@@ -197,8 +198,8 @@ def attention(
         if ends_only:
             out[:, span.stop - 1] = attend(q[:, :, -1:], k, v, scale=scaling, enable_gqa=gqa)[:, :, 0]
             continue
-        if row.blocks:
-            made = in_blocks(q, k, v, q.shape[3] ** -0.5 if scaling is None else scaling)
+        if row.attend:
+            made = row.attend(q, k, v, q.shape[3] ** -0.5 if scaling is None else scaling)
         elif span.mask is None:
             # a short prefix: a square causal call skips half the work, and the rows of the prefix are dropped
             q = torch.cat((q.new_zeros(1, q.shape[1], span.prefix, q.shape[3]), q), 2)
@@ -239,6 +240,43 @@ def in_blocks(query: Any, key: Any, value: Any, scaling: float) -> Any:
         torch.bmm(torch.softmax(weights, -1), v[:, :end], out=out[i])
     out = out.view(-1, groups, shared, BLOCK, width).permute(1, 2, 0, 3, 4)
     return out.reshape(1, heads, -1, width)[:, :, :n]
+
+
+def in_parts(query: Any, key: Any, value: Any, scaling: float) -> Any:
+    """Causal attention of the last tokens by torch's own, some queries at a time against the keys up to them: given
+    all queries at once, it multiplies those of a short text with all keys and masks half of the products.
+
+    Shapes as in ``in_blocks``, nothing is padded.
+    """
+    import torch
+
+    attend = torch.nn.functional.scaled_dot_product_attention
+    gqa = query.shape[1] != key.shape[1]
+    n, keys = query.shape[2], key.shape[2]
+    if n == keys <= BLOCK:
+        return attend(query, key, value, is_causal=True, scale=scaling, enable_gqa=gqa)
+    before = keys - n
+    length = keys + -keys % 1024
+    mask = _stair(length, query.dtype)
+    made = []
+    for start in range(0, n, BLOCK):
+        stop = min(n, start + BLOCK)
+        k, v = key[:, :, : before + stop], value[:, :, : before + stop]
+        seen = mask[: stop - start, length - before - start : length + stop - start]
+        made.append(attend(query[:, :, start:stop], k, v, attn_mask=seen, scale=scaling, enable_gqa=gqa))
+    return torch.cat(made, 2) if len(made) > 1 else made[0]
+
+
+@lru_cache(maxsize=1)
+def _stair(before: int, dtype: Any) -> Any:
+    """A causal mask for the last ``BLOCK`` queries after ``before`` keys: (BLOCK, before + BLOCK), 0 or -inf."""
+    import torch
+
+    return torch.full((BLOCK, before + BLOCK), float("-inf"), dtype=dtype).triu(before + 1)
+
+
+ATTEND: dict[str, Callable[[Any, Any, Any, float], Any]] = {"blocks": in_blocks, "parts": in_parts}
+"""(1, heads, n, width) queries, (1, heads or fewer, n or more, width) keys and values, scaling -> as the queries."""
 
 
 class Tail:

@@ -138,7 +138,7 @@ class Transformers:
         self._whole = False
         self._tail: prefix.Tail | None = None
         self._onednn = 0
-        self._blocks = False
+        self._queries = ""
         self.mode = "packed" if share else "padded"
         self._heap = memory.Heap() if device == "cpu" else None
         self._choose()
@@ -165,7 +165,7 @@ class Transformers:
     def _attention(self) -> str:
         """How the self-check said that it is computed."""
         said = ["packed, last layer at the ends only" if self._tail else self.mode]
-        return ", ".join(said + ["blocks of queries"] * self._blocks)
+        return ", ".join(said + [f"{self._queries} of queries"] * bool(self._queries))
 
     @property
     def text(self) -> Text:
@@ -278,7 +278,7 @@ class Transformers:
             wants = [groups[chosen[s.group]][s.member] for s in segments]
             ends = self._tail and all(w.first == w.last - 1 == len(w.tokens) - 1 for w in wants)
             last = self._tail.attention if ends and self._tail else None
-            row = prefix.Row(segments, kept, self.device, last, self._blocks)
+            row = prefix.Row(segments, kept, self.device, last, prefix.ATTEND.get(self._queries))
             where = [i for s, span, w in zip(segments, row.spans, wants, strict=True)
                      for i in range(span.start + w.first - s.begin, span.start + w.last - s.begin)]  # fmt: skip
             with torch.inference_mode(), row.active():
@@ -472,12 +472,11 @@ class Transformers:
         tail = prefix.Tail(self.model) if lean and self.mode == "packed" else None
         ways = {"packed": ["packed", "padded", "single"], "padded": ["padded", "single"]}.get(self.mode, ["single"])
         if tail and tail.parts:
-            quick = self.device == "cpu" and onednn.suits_blocks(self.dtype)
-            ways = ["ends, blocks"] * quick + ["ends", *ways]
+            ways = [f"ends, {kind}" for kind in self._quick()] + ["ends", *ways]
         for way in ways:
             self.mode = "packed" if way.startswith("ends") else way
             self._tail = tail if way.startswith("ends") else None
-            self._blocks = way == "ends, blocks"
+            self._queries = way.partition(", ")[2]
             try:
                 difference = _difference(self._check(groups), states)
             except _REFUSALS as error:
@@ -493,8 +492,15 @@ class Transformers:
             self._note(f"self-check: {way} differs by {difference:.1e} relative, so it is not used")
         self.info.update(tokens_computed=0, tokens_read=0, tokens_unique=0)
 
+    def _quick(self) -> list[str]:
+        """Which of prefix.ATTEND gains here, if one does."""
+        if self.device != "cpu":
+            return []
+        return ["blocks"] if onednn.suits_blocks(self.dtype) else ["parts"] * (self.dtype == "float32")
+
     def _check_items(self) -> list[list[Tokens]]:
-        """Two groups of three made-up conversations that share a prefix."""
+        """Two groups of three made-up conversations that share a prefix; one has more than prefix.BLOCK tokens of its
+        own, so that attention by some queries at a time is looked at where it matters."""
         import numpy as np
 
         config = self.model.config.get_text_config()
@@ -505,11 +511,12 @@ class Transformers:
         def some(n: int) -> Tokens:
             return [usable[i] for i in draw.integers(len(usable), size=n)]
 
-        size = max(2, min(24, (self.max_length or 64) // 2))
+        room = self.max_length or 96
+        size = max(2, min(24, room // 2))
         groups = []
-        for shared in (size, size // 2):
+        for shared, longest in ((size, max(2, min(72, room - size))), (size // 2, size)):
             start = some(shared)
-            groups.append([start + some(n) for n in (size // 2, size, 1)])
+            groups.append([start + some(n) for n in (size // 2, longest, 1)])
         return groups
 
     def _alone(self, groups: list[list[Tokens]], lean: bool) -> tuple[Array, Array]:
