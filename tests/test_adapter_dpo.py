@@ -264,6 +264,26 @@ def test_without_prepare_the_scores_are_the_same(tmp_path: Any, pair: tuple[str,
     assert list(prepared.judge(ITEMS)) == list(direct.judge(ITEMS))
 
 
+def test_without_prepare_each_further_block_loads_one_model() -> None:
+    log: list[str] = []
+    adapter = fake(log)
+    judged = [j for block in (ITEMS[:2], ITEMS[2:4], ITEMS[4:]) for j in adapter.judge(block)]
+    opened = [entry for entry in log if entry.startswith("open")]
+    assert opened == ["open policy", "open reference", "open policy", "open reference"]
+    for judgment in judged:
+        assert judgment.scores == pytest.approx([0.1 * n for n in judgment.meta["response_tokens"]])
+
+
+def test_sums_of_items_tried_alone_are_not_those_of_their_block() -> None:
+    log: list[str] = []
+    adapter = fake(log)
+    for item in ITEMS[:2]:
+        list(adapter.judge([item]))
+    log.clear()
+    list(adapter.judge(ITEMS[:2]))
+    assert sum(entry.startswith("policy") for entry in log) == 2
+
+
 def test_a_log_probability_that_is_not_finite_is_an_error_of_its_item(tmp_path: Any) -> None:
     adapter = fake([])
     held = adapter._opened("policy").engine

@@ -143,10 +143,9 @@ class Dpo:
         self._sums |= read(path)
         with path.open("ab") as file:
             for block in blocks:
-                hashes = [item.content_hash() for item in block]
-                name = fingerprint({"items": hashes}) if self.exact else ""
-                if all(h in self._sums and self._sums[h].block == name for h in hashes):
+                if self._prepared(block):
                     continue
+                name = self._name(block)
                 made = [replace(s, block=name) for s in self._measured("policy", block)]
                 file.write(b"".join(msgspec.json.encode(s) + b"\n" for s in made))
                 file.flush()
@@ -155,7 +154,8 @@ class Dpo:
         self._let_go()
 
     def judge(self, items: Sequence[Item]) -> Iterator[Judgment]:
-        """Items that were not prepared are first scored with the policy, which then costs loading both models."""
+        """Items that were not prepared are scored with both models, first with the one that is held: each further
+        block costs loading one."""
         step = len(items) if self.exact else CHUNK
         for at in range(0, len(items), max(step, 1)):
             chunk = items[at : at + step]
@@ -163,12 +163,16 @@ class Dpo:
                 for item, sums in zip(chunk, self._measured("policy", chunk), strict=True):
                     yield self._judgment(item, sums, None)
                 continue
-            if missing := [item for item in chunk if item.content_hash() not in self._sums]:
-                # an exact engine's sums depend on the block, so the block is scored whole
-                missing = list(chunk) if self.exact else missing
-                self._sums |= {s.hash: s for s in self._measured("policy", missing)}
-            for item, sums in zip(chunk, self._measured("reference", chunk), strict=True):
-                yield self._judgment(item, self._sums[sums.hash], sums)
+            if self._prepared(chunk):
+                policy = [self._sums[item.content_hash()] for item in chunk]
+                reference = self._measured("reference", chunk)
+            else:
+                held = self._held[0] if self._held else "policy"
+                turns = ("reference", "policy") if held == "reference" else ("policy", "reference")
+                made = {which: list(self._measured(which, chunk)) for which in turns}
+                policy, reference = made["policy"], iter(made["reference"])
+            for item, ours, theirs in zip(chunk, policy, reference, strict=True):
+                yield self._judgment(item, ours, theirs)
 
     def preview(self, item: Item) -> list[dict[str, Any]]:
         """The exact text and tokens of each response's conversation, and where its own tokens begin."""
@@ -183,6 +187,15 @@ class Dpo:
     def close(self) -> None:
         """Lets go of the model that is held."""
         self._let_go()
+
+    def _prepared(self, items: Sequence[Item]) -> bool:
+        """Whether the policy's sums are there; where bits are promised, those of these items as one block."""
+        sums = [self._sums.get(item.content_hash()) for item in items]
+        name = self._name(items)
+        return all(s is not None and s.block == name for s in sums)
+
+    def _name(self, items: Sequence[Item]) -> str:
+        return fingerprint({"items": [item.content_hash() for item in items]}) if self.exact else ""
 
     def _judgment(self, item: Item, policy: Sums, reference: Sums | None) -> Judgment:
         read = policy.read + (reference.read if reference else 0)
