@@ -53,6 +53,18 @@ def test_noise_is_small_in_float32_and_larger_in_bfloat16() -> None:
     assert not failed or "vLLM" in failed[0]
 
 
+def test_noise_of_log_ratios_is_that_of_both_models() -> None:
+    policy, reference = str(models.causal("llama")), str(models.causal("llama", seed=1))
+    some = [i for i in items() if len(i.responses) > 1][:8]
+    _, ways, _ = doctor.noise(policy, Options(threads=1, ref_model=reference), some)
+    assert [way.way for way in ways[:4]] == ["as run", "one at a time", "padded right", "padded left"]
+    assert ways[0].largest == 0
+    assert all(0 < way.largest < 1e-4 for way in ways[1:4])
+    assert doctor.floor(ways[:4]) == 0
+    _, rough, _ = doctor.noise(policy, Options(threads=1, ref_model=reference, dtype="bfloat16"), some)
+    assert 1e-4 < {way.way: way for way in rough}["float32"].largest < 1
+
+
 def test_flips_ties_and_distinct_scores_are_counted() -> None:
     some = [i for i in items(80) if len(i.responses) == 2][:4]
     base = [(1.0, 0.0), (1.0, 0.0), (0.5, 0.5), None]

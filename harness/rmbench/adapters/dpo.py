@@ -15,6 +15,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,7 @@ class Dpo:
         self._sums: dict[str, Sums] = {}
         self._held: tuple[str, Opened] | None = None
         self._infos: dict[str, Any] = {}
+        self._way: tuple[str, str] | None = None
         self.notes: list[str] = []
         opened = self._opened("policy")
         engine, self._text = opened.engine, opened.text
@@ -184,6 +186,21 @@ class Dpo:
             for i, r in enumerate(rendered)
         ]
 
+    @property
+    def another_way(self) -> Callable[..., AbstractContextManager[None]]:
+        """Both engines', where they have one: see engines.transformers_."""
+        if self.engine != "transformers":
+            raise AttributeError("another_way")
+        return self._other
+
+    @contextmanager
+    def _other(self, mode: str, padding: str = "right") -> Iterator[None]:
+        self._way = (mode, padding)
+        try:
+            yield
+        finally:
+            self._way = None
+
     def close(self) -> None:
         """Lets go of the model that is held."""
         self._let_go()
@@ -216,12 +233,14 @@ class Dpo:
         """One pass of one model, in the order of the items."""
         rendered = render(self._text, items, starts=True)
         groups = [[(r.tokens, max(r.start, 1)) for r in group] for group in rendered if not isinstance(group, str)]
-        found = iter(self._opened(which).engine.logprobs(groups))
-        for item, group in zip(items, rendered, strict=True):
-            if isinstance(group, str):
-                yield Sums(hash=item.content_hash(), error=group)
-            else:
-                yield _summed(item.content_hash(), group, next(found), which)
+        engine: Any = self._opened(which).engine
+        with engine.another_way(*self._way) if self._way else nullcontext():
+            found = iter(engine.logprobs(groups))
+            for item, group in zip(items, rendered, strict=True):
+                if isinstance(group, str):
+                    yield Sums(hash=item.content_hash(), error=group)
+                else:
+                    yield _summed(item.content_hash(), group, next(found), which)
 
     def _opened(self, which: str) -> Opened:
         if self._held is None or self._held[0] != which:

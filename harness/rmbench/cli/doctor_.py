@@ -84,7 +84,7 @@ def _model(report: dict[str, Any]) -> None:
     for line in report["findings"]:
         out.print(f"- {line}", markup=False)
     if not report["noise"]:
-        out.print("No noise floor: it is measured for models with a head on the transformers engine.", markup=False)
+        out.print("No noise floor: only for models with a head and for DPO, on the transformers engine.", markup=False)
         return
     table = Table(box=None, pad_edge=False, header_style="underline")
     for column in ("way", "largest difference", "flips", "ties", "distinct scores"):
