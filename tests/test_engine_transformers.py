@@ -258,7 +258,10 @@ def test_attention_by_some_queries_at_a_time_changes_no_score(
     engine = opened(folder)
     given = groups(engine)
     assert engine.settings["attention"] == f"packed, last layer at the ends only, {kind} of queries"
-    assert np.allclose(scores(engine, given), alone(folder, given), rtol=1e-5, atol=1e-5)
+    reference = alone(folder, given)
+    # against float64 the reference itself is off by 7e-7 of its largest score
+    near = 1e-6 if kind == "blocks" else 1e-6 * np.abs(reference).max()
+    assert np.allclose(scores(engine, given), reference, rtol=1e-5, atol=near)
 
 
 @pytest.mark.parametrize("kind", ["blocks", "parts"])
@@ -273,7 +276,7 @@ def test_attention_by_some_queries_at_a_time_that_differs_is_not_used(
     assert engine.settings["attention"] == "packed, last layer at the ends only"
     assert any(f"{kind} differs by" in note for note in engine.notes)
     given = groups(engine)
-    assert np.allclose(scores(engine, given), alone(folder, given), rtol=1e-5, atol=1e-5)
+    assert np.allclose(scores(engine, given), alone(folder, given), rtol=1e-5, atol=1e-6)
 
 
 def test_a_model_whose_own_forward_pass_differs_runs_through_it(monkeypatch: pytest.MonkeyPatch) -> None:

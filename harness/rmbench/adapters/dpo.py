@@ -14,8 +14,8 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,8 @@ class Dpo:
         self.exact: bool = engine.exact
         self.device: str = engine.device
         self.engine = str(engine.settings.get("engine", ""))
+        if hasattr(engine, "another_way"):
+            self.another_way = self._both_another_way
         # the engine's tolerance is of one token's log-probability; a sum has hundreds of them, mostly of both signs
         self.tolerance = getattr(engine, "tolerance", 0.0) * (1 if free == "mean" else 10 if free else 10 * beta)
         self.settings: dict[str, Any] = {
@@ -147,7 +149,7 @@ class Dpo:
             for block in blocks:
                 if self._prepared(block):
                     continue
-                name = self._name(block)
+                name = self._name([item.content_hash() for item in block])
                 made = [replace(s, block=name) for s in self._measured("policy", block)]
                 file.write(b"".join(msgspec.json.encode(s) + b"\n" for s in made))
                 file.flush()
@@ -165,15 +167,14 @@ class Dpo:
                 for item, sums in zip(chunk, self._measured("policy", chunk), strict=True):
                     yield self._judgment(item, sums, None)
                 continue
-            if self._prepared(chunk):
-                policy = [self._sums[item.content_hash()] for item in chunk]
-                reference = self._measured("reference", chunk)
+            made: dict[str, Iterable[Sums]] = {}
+            if prepared := self._prepared(chunk):
+                made = {"policy": prepared, "reference": self._measured("reference", chunk)}
             else:
-                held = self._held[0] if self._held else "policy"
-                turns = ("reference", "policy") if held == "reference" else ("policy", "reference")
-                made = {which: list(self._measured(which, chunk)) for which in turns}
-                policy, reference = made["policy"], iter(made["reference"])
-            for item, ours, theirs in zip(chunk, policy, reference, strict=True):
+                first = self._held[0] if self._held else "policy"
+                for which in sorted(self._load, key=lambda which: which != first):
+                    made[which] = list(self._measured(which, chunk))
+            for item, ours, theirs in zip(chunk, made["policy"], made["reference"], strict=True):
                 yield self._judgment(item, ours, theirs)
 
     def preview(self, item: Item) -> list[dict[str, Any]]:
@@ -186,15 +187,8 @@ class Dpo:
             for i, r in enumerate(rendered)
         ]
 
-    @property
-    def another_way(self) -> Callable[..., AbstractContextManager[None]]:
-        """Both engines', where they have one: see engines.transformers_."""
-        if self.engine != "transformers":
-            raise AttributeError("another_way")
-        return self._other
-
     @contextmanager
-    def _other(self, mode: str, padding: str = "right") -> Iterator[None]:
+    def _both_another_way(self, mode: str, padding: str = "right") -> Iterator[None]:
         self._way = (mode, padding)
         try:
             yield
@@ -205,14 +199,15 @@ class Dpo:
         """Lets go of the model that is held."""
         self._let_go()
 
-    def _prepared(self, items: Sequence[Item]) -> bool:
-        """Whether the policy's sums are there; where bits are promised, those of these items as one block."""
-        sums = [self._sums.get(item.content_hash()) for item in items]
-        name = self._name(items)
-        return all(s is not None and s.block == name for s in sums)
+    def _prepared(self, items: Sequence[Item]) -> list[Sums]:
+        """The policy's sums of these items; where bits are promised, as one block. Empty where one is not there."""
+        hashes = [item.content_hash() for item in items]
+        name = self._name(hashes)
+        found = [s for s in map(self._sums.get, hashes) if s is not None and s.block == name]
+        return found if len(found) == len(items) else []
 
-    def _name(self, items: Sequence[Item]) -> str:
-        return fingerprint({"items": [item.content_hash() for item in items]}) if self.exact else ""
+    def _name(self, hashes: Sequence[str]) -> str:
+        return fingerprint({"items": hashes}) if self.exact else ""
 
     def _judgment(self, item: Item, policy: Sums, reference: Sums | None) -> Judgment:
         read = policy.read + (reference.read if reference else 0)

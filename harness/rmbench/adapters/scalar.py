@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import rmbench.adapters.running as running
@@ -102,6 +101,8 @@ class Scalar:
         self.exact = bool(opened.engine.exact)
         self.tolerance = float(getattr(opened.engine, "tolerance", 0.0))
         self.device = str(opened.engine.device)
+        if hasattr(opened.engine, "another_way"):
+            self.another_way = opened.engine.another_way
 
     @property
     def text(self) -> Text:
@@ -140,11 +141,6 @@ class Scalar:
         """The exact text and tokens of each response's conversation."""
         rendered = self._text.conversations([item.conversation(i) for i in range(len(item.responses))])
         return [{"title": titled(f"response {i}", r), **self._text.preview(r)} for i, r in enumerate(rendered)]
-
-    @property
-    def another_way(self) -> Callable[..., AbstractContextManager[None]]:
-        """The engine's, where it has one: see engines.transformers_."""
-        return self._engine.another_way  # type: ignore[no-any-return]
 
     def close(self) -> None:
         """Let go of the model."""

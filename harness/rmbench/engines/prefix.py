@@ -26,6 +26,11 @@ SHORTEST = 4
 """A common prefix of fewer tokens is not worth its bookkeeping."""
 
 
+Attend = Callable[[Any, Any, Any, float], Any]
+"""(1, heads, n, width) queries; (1, as many heads or fewer, n or more, width) keys and values; the scaling -> causal
+attention of these last tokens, in the shape of the queries."""
+
+
 class Conversation(NamedTuple):
     """Token ids, and from which position on their last hidden states are wanted."""
 
@@ -107,7 +112,7 @@ class Row:
         kept: dict[int, dict[Any, Any]],
         device: Any,
         last_layer: Any = None,
-        attend: Callable[[Any, Any, Any, float], Any] | None = None,
+        attend: Attend | None = None,
     ) -> None:
         import torch
 
@@ -178,14 +183,14 @@ def attention(
     _refuse(module, kwargs, row)
     ends_only = module is row.last_layer
     out = query.new_empty(1, query.shape[2], query.shape[1], value.shape[3])
-    attend = torch.nn.functional.scaled_dot_product_attention
+    sdpa = torch.nn.functional.scaled_dot_product_attention
     gqa = query.shape[1] != key.shape[1]
     for span in row.spans:
         q, k, v = (t[:, :, span.start : span.stop] for t in (query, key, value))
         if span.keep:
             row.kept.setdefault(span.group, {})[module] = (k[:, :, : span.keep].clone(), v[:, :, : span.keep].clone())
         if not (span.prefix or ends_only or row.attend):
-            made = attend(q, k, v, is_causal=True, scale=scaling, enable_gqa=gqa)
+            made = sdpa(q, k, v, is_causal=True, scale=scaling, enable_gqa=gqa)
             out[:, span.start : span.stop] = made.transpose(1, 2)
             continue
         if span.prefix:
@@ -196,26 +201,23 @@ def attention(
                 first_k, first_v = row.kept[span.group][module]
             k, v = torch.cat((first_k, k), 2), torch.cat((first_v, v), 2)
         if ends_only:
-            out[:, span.stop - 1] = attend(q[:, :, -1:], k, v, scale=scaling, enable_gqa=gqa)[:, :, 0]
+            out[:, span.stop - 1] = sdpa(q[:, :, -1:], k, v, scale=scaling, enable_gqa=gqa)[:, :, 0]
             continue
         if row.attend:
             made = row.attend(q, k, v, q.shape[3] ** -0.5 if scaling is None else scaling)
         elif span.mask is None:
             # a short prefix: a square causal call skips half the work, and the rows of the prefix are dropped
             q = torch.cat((q.new_zeros(1, q.shape[1], span.prefix, q.shape[3]), q), 2)
-            made = attend(q, k, v, is_causal=True, scale=scaling, enable_gqa=gqa)[:, :, span.prefix :]
+            made = sdpa(q, k, v, is_causal=True, scale=scaling, enable_gqa=gqa)[:, :, span.prefix :]
         else:
-            made = attend(q, k, v, attn_mask=span.mask, scale=scaling, enable_gqa=gqa)
+            made = sdpa(q, k, v, attn_mask=span.mask, scale=scaling, enable_gqa=gqa)
         out[:, span.start : span.stop] = made.transpose(1, 2)
     return out, None
 
 
 def in_blocks(query: Any, key: Any, value: Any, scaling: float) -> Any:
-    """Causal attention of the last tokens as plain matrix products: blocks of queries against the keys up to them.
-
-    ``query``: (1, heads, n, width); ``key`` and ``value``: (1, as many heads or fewer, n or more, width). Padded to
-    whole blocks, so that the products come in few sizes, each of which is made ready once.
-    """
+    """See Attend. As plain matrix products: blocks of queries against the keys up to them, padded to whole blocks, so
+    that the products come in few sizes, each of which is made ready once."""
     import torch
 
     heads, n, width = query.shape[1:]
@@ -243,31 +245,28 @@ def in_blocks(query: Any, key: Any, value: Any, scaling: float) -> Any:
 
 
 def in_parts(query: Any, key: Any, value: Any, scaling: float) -> Any:
-    """Causal attention of the last tokens by torch's own, some queries at a time against the keys up to them: given
-    all queries at once, it multiplies those of a short text with all keys and masks half of the products.
-
-    Shapes as in ``in_blocks``, nothing is padded.
-    """
+    """See Attend. By torch's own, some queries at a time against the keys up to them: given all queries at once, it
+    multiplies those of a short text with all keys and masks half of the products."""
     import torch
 
-    attend = torch.nn.functional.scaled_dot_product_attention
+    sdpa = torch.nn.functional.scaled_dot_product_attention
     gqa = query.shape[1] != key.shape[1]
     n, keys = query.shape[2], key.shape[2]
     if n == keys <= BLOCK:
-        return attend(query, key, value, is_causal=True, scale=scaling, enable_gqa=gqa)
+        return sdpa(query, key, value, is_causal=True, scale=scaling, enable_gqa=gqa)
     before = keys - n
-    length = keys + -keys % 1024
+    length = 1 << max(10, (keys - 1).bit_length())  # few lengths of mask
     mask = _stair(length, query.dtype)
     made = []
     for start in range(0, n, BLOCK):
         stop = min(n, start + BLOCK)
         k, v = key[:, :, : before + stop], value[:, :, : before + stop]
         seen = mask[: stop - start, length - before - start : length + stop - start]
-        made.append(attend(query[:, :, start:stop], k, v, attn_mask=seen, scale=scaling, enable_gqa=gqa))
+        made.append(sdpa(query[:, :, start:stop], k, v, attn_mask=seen, scale=scaling, enable_gqa=gqa))
     return torch.cat(made, 2) if len(made) > 1 else made[0]
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=4)
 def _stair(before: int, dtype: Any) -> Any:
     """A causal mask for the last ``BLOCK`` queries after ``before`` keys: (BLOCK, before + BLOCK), 0 or -inf."""
     import torch
@@ -275,8 +274,7 @@ def _stair(before: int, dtype: Any) -> Any:
     return torch.full((BLOCK, before + BLOCK), float("-inf"), dtype=dtype).triu(before + 1)
 
 
-ATTEND: dict[str, Callable[[Any, Any, Any, float], Any]] = {"blocks": in_blocks, "parts": in_parts}
-"""(1, heads, n, width) queries, (1, heads or fewer, n or more, width) keys and values, scaling -> as the queries."""
+ATTEND: dict[str, Attend] = {"blocks": in_blocks, "parts": in_parts}
 
 
 class Tail:

@@ -472,7 +472,7 @@ class Transformers:
         tail = prefix.Tail(self.model) if lean and self.mode == "packed" else None
         ways = {"packed": ["packed", "padded", "single"], "padded": ["padded", "single"]}.get(self.mode, ["single"])
         if tail and tail.parts:
-            ways = [f"ends, {kind}" for kind in self._quick()] + ["ends", *ways]
+            ways = [*(f"ends, {kind}" for kind in self._quick()), "ends", *ways]
         for way in ways:
             self.mode = "packed" if way.startswith("ends") else way
             self._tail = tail if way.startswith("ends") else None
@@ -493,10 +493,9 @@ class Transformers:
         self.info.update(tokens_computed=0, tokens_read=0, tokens_unique=0)
 
     def _quick(self) -> list[str]:
-        """Which of prefix.ATTEND gains here, if one does."""
-        if self.device != "cpu":
-            return []
-        return ["blocks"] if onednn.suits_blocks(self.dtype) else ["parts"] * (self.dtype == "float32")
+        """Which of prefix.ATTEND gain here."""
+        gains = {"blocks": onednn.suits_blocks(self.dtype), "parts": self.dtype == "float32"}
+        return [kind for kind, gain in gains.items() if gain and self.device == "cpu"][:1]
 
     def _check_items(self) -> list[list[Tokens]]:
         """Two groups of three made-up conversations that share a prefix; one has more than prefix.BLOCK tokens of its
@@ -511,10 +510,11 @@ class Transformers:
         def some(n: int) -> Tokens:
             return [usable[i] for i in draw.integers(len(usable), size=n)]
 
-        room = self.max_length or 96
+        long = prefix.BLOCK + 8
+        room = self.max_length or 24 + long
         size = max(2, min(24, room // 2))
         groups = []
-        for shared, longest in ((size, max(2, min(72, room - size))), (size // 2, size)):
+        for shared, longest in ((size, max(2, min(long, room - size))), (size // 2, size)):
             start = some(shared)
             groups.append([start + some(n) for n in (size // 2, longest, 1)])
         return groups
