@@ -173,3 +173,61 @@ def _folder(*key: Any) -> Path:
 
     name = "-".join(str(k) for k in key[:2])
     return _root() / f"{name}-{hashlib.sha256(repr(key).encode()).hexdigest()[:8]}"
+
+
+@functools.cache
+def gguf(folder: Path, *, cut: int = 0) -> Path:
+    """The Llama checkpoint in ``folder`` as a GGUF file with float32 tensors, a head included, as llama.cpp names them.
+    ``cut``: bytes taken off its end."""
+    import json
+
+    import numpy as np
+    from gguf import MODEL_ARCH, GGUFWriter, TokenType, get_tensor_name_map
+    from safetensors.numpy import load_file
+
+    said = json.loads((folder / "config.json").read_text())
+    spoken = json.loads((folder / "tokenizer.json").read_text())
+    file = _root() / f"{folder.name}-{cut}" / "model.gguf"
+    file.parent.mkdir()
+    writer = GGUFWriter(file, "llama")
+    writer.add_block_count(said["num_hidden_layers"])
+    writer.add_context_length(said["max_position_embeddings"])
+    writer.add_embedding_length(said["hidden_size"])
+    writer.add_feed_forward_length(said["intermediate_size"])
+    writer.add_head_count(said["num_attention_heads"])
+    writer.add_head_count_kv(said["num_key_value_heads"])
+    writer.add_rope_dimension_count(said["head_dim"])
+    writer.add_layer_norm_rms_eps(said["rms_norm_eps"])
+    writer.add_rope_freq_base(said["rope_parameters"]["rope_theta"])
+    writer.add_vocab_size(said["vocab_size"])
+    vocabulary = sorted(spoken["model"]["vocab"].items(), key=lambda pair: pair[1])
+    control = {t["id"] for t in spoken["added_tokens"] if t["special"]}
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("default")
+    unused = range(len(vocabulary), said["vocab_size"])  # a GGUF file has a token for each row of the embedding
+    writer.add_token_list([*(token for token, _ in vocabulary), *(f"[unused-{i}]" for i in unused)])
+    kinds = [TokenType.CONTROL if i in control else TokenType.NORMAL for _, i in vocabulary]
+    writer.add_token_types([*kinds, *(TokenType.UNUSED for _ in unused)])
+    writer.add_token_merges([" ".join(pair) for pair in spoken["model"]["merges"]])
+    for name, add in (
+        ("bos", writer.add_bos_token_id),
+        ("eos", writer.add_eos_token_id),
+        ("pad", writer.add_pad_token_id),
+    ):
+        add(said[f"{name}_token_id"])
+    writer.add_chat_template((folder / "chat_template.jinja").read_text())
+    names = get_tensor_name_map(MODEL_ARCH.LLAMA, said["num_hidden_layers"])
+    for name, tensor in load_file(folder / "model.safetensors").items():
+        stem = name.removesuffix(".weight")
+        known = "cls.output" if stem == "score" else names.get_name(stem)
+        for part, heads in (("q_proj", "num_attention_heads"), ("k_proj", "num_key_value_heads")):
+            if stem.endswith(part):  # llama.cpp turns pairs of neighbouring places, not halves
+                tensor = tensor.reshape(said[heads], 2, -1, tensor.shape[1]).swapaxes(1, 2).reshape(tensor.shape)
+        writer.add_tensor(f"{known}.weight", np.ascontiguousarray(tensor))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    if cut:
+        file.write_bytes(file.read_bytes()[:-cut])
+    return file

@@ -7,7 +7,7 @@ import pytest
 
 import models
 from rmbench.core import Message
-from rmbench.engines.text import TEMPLATES, Text, common_prefix, tokenizer_hash
+from rmbench.engines.text import TEMPLATES, Text, common_prefix, tokenizer_hash, want_rows
 from rmbench.errors import BadData, BadModel, UnknownName
 
 TALK = (
@@ -190,3 +190,21 @@ def test_common_prefix() -> None:
     assert common_prefix([[2], [1]]) == 0
     assert common_prefix([[5, 6]]) == 2
     assert common_prefix([]) == 0
+
+
+def test_a_token_without_a_row_in_the_embedding_is_refused_with_both_numbers() -> None:
+    made = models.tokenizer()
+    want_rows(made, len(made), "m")
+    lost = made.convert_tokens_to_ids("Ġnumbers") if "Ġnumbers" in made.get_vocab() else len(made) - 1
+    with pytest.raises(BadModel, match=rf"knows {len(made)} tokens and its embedding has {lost} rows"):
+        want_rows(made, lost, "m")
+
+
+def test_a_special_token_that_no_text_can_hold_needs_no_row() -> None:
+    made = models.tokenizer()
+    rows = len(made)
+    made.add_special_tokens({"pad_token": "[PAD]"})
+    want_rows(made, rows, "m")
+    made.chat_template = made.chat_template.replace("<|im_end|>", "[PAD]")
+    with pytest.raises(BadModel, match=r"'\[PAD\]'"):
+        want_rows(made, rows, "m")

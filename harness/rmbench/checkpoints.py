@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +14,9 @@ from rmbench.errors import BadModel, MissingExtra
 _HEADS = ("ForSequenceClassification", "ForRewardModeling", "RewardModel", "ForTextClassification")
 _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+_GGUF_HEAD = "cls.output.weight"
+"""What llama.cpp calls a classifier's last matrix, of shape (labels, hidden size)."""
+_SPLIT = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
 _hashes: dict[tuple[str, int, int], str] = {}
 
 
@@ -22,6 +27,25 @@ class Checkpoint(NamedTuple):
     folder: Path
     config: dict[str, Any]
     revision: str | None
+    gguf: Path | None = None
+    """The GGUF file in ``folder`` that holds everything, where the checkpoint is one."""
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """What transformers' ``from_pretrained`` is told beside the folder."""
+        return {"gguf_file": self.gguf.name} if self.gguf else {}
+
+    @property
+    def quantization(self) -> str | None:
+        """Types of a GGUF file's tensors with their numbers, as in ``Q4_1 x 210, F32 x 61``; None elsewhere."""
+        return str(self.config["quantization"]) if self.gguf else None
+
+    @property
+    def described(self) -> str:
+        """What was found, for the line that says which adapter was chosen."""
+        if self.gguf:
+            return f"it is a GGUF file of a {self.architecture} model ({self.quantization})"
+        return f"its config names {self.architecture}"
 
     @property
     def architecture(self) -> str:
@@ -31,11 +55,15 @@ class Checkpoint(NamedTuple):
     @property
     def scalar(self) -> bool:
         """Has a classification or reward head."""
+        if self.gguf:
+            return "num_labels" in self.config
         return self.architecture.endswith(_HEADS)
 
     @property
     def generative(self) -> bool:
         """Writes text."""
+        if self.gguf:
+            return not self.scalar
         return self.architecture.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration"))
 
     @property
@@ -49,9 +77,9 @@ class Checkpoint(NamedTuple):
         return ("LABEL_0", "LABEL_1") if self.scalar else ()  # what transformers takes when nothing is said
 
     def weights_hash(self) -> str:
-        """16 hex digits over the bytes of all safetensors files, in order of name."""
+        """16 hex digits over the bytes of the GGUF file, or of all safetensors files in order of name."""
         digest = hashlib.sha256()
-        for path in sorted(self.folder.glob("*.safetensors")):
+        for path in [self.gguf] if self.gguf else sorted(self.folder.glob("*.safetensors")):
             digest.update(path.name.encode())
             digest.update(_file_hash(path).encode())
         return digest.hexdigest()[:16]
@@ -71,15 +99,20 @@ class Checkpoint(NamedTuple):
 
 
 def read(ref: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Checkpoint:
-    """A local folder or a hub id, looked at but not loaded.
+    """A local folder, a GGUF file or a hub id, looked at but not loaded.
 
-    Raises BadModel: no such folder, no config, pickled weights only, an adapter without its base model;
-    MissingExtra where the hub's client is needed and absent. Python files are fetched only with ``trust_remote_code``.
+    Raises BadModel: no such folder, no config, pickled weights only, an adapter without its base model, a GGUF file
+    that is damaged or one part of several; MissingExtra where the hub's client or the ``gguf`` library is needed and
+    absent. Python files are fetched only with ``trust_remote_code``.
     """
     folder = Path(ref).expanduser()
     if not folder.is_dir():
+        if folder.suffix.lower() == ".gguf" and folder.is_file():
+            return _read_gguf(ref, folder)
         if folder.exists():
-            raise BadModel(f"model {ref!r} is a file; give the folder that holds config.json and *.safetensors")
+            raise BadModel(
+                f"model {ref!r} is a file; give a *.gguf file, or the folder that holds config.json and *.safetensors"
+            )
         if ref.startswith((".", "/", "~")) or ref.count("/") != 1:
             raise BadModel(f"model {ref!r}: no such folder, and not a hub id of the form org/name either")
         folder = _download(ref, revision, trust_remote_code)
@@ -87,6 +120,11 @@ def read(ref: str, *, revision: str | None = None, trust_remote_code: bool = Fal
     if not config_file.is_file():
         if (folder / "adapter_config.json").is_file():
             raise BadModel(f"model {ref!r} is a PEFT adapter; merge it into its base model and give the merged folder")
+        packed = sorted(folder.glob("*.gguf"))
+        if len(packed) == 1:
+            return _read_gguf(ref, packed[0])
+        if packed:
+            raise BadModel(f"model {ref!r} holds {len(packed)} GGUF files; give one of them: {_some(packed)}")
         raise BadModel(f"model {ref!r} has no config.json; save the model with save_pretrained, then give that folder")
     try:
         config = json.loads(config_file.read_text(encoding="utf-8"))
@@ -110,11 +148,11 @@ def detect(ref: str, revision: str | None = None, trust_remote_code: bool = Fals
     checkpoint = read(ref, revision=revision, trust_remote_code=trust_remote_code)
     named = checkpoint.architecture
     if checkpoint.scalar:
-        return "scalar", f"its config names {named}"
+        return "scalar", checkpoint.described
     if checkpoint.generative:
         if "guard" in checkpoint.ref.lower().rsplit("/", 1)[-1]:
-            return "guard", f"its config names {named} and its name holds 'guard'"
-        return "judge", f"its config names {named}, and no reference model is given"
+            return "guard", f"{checkpoint.described} and its name holds 'guard'"
+        return "judge", f"{checkpoint.described}, and no reference model is given"
     said = f"architecture {named}" if named else "no architecture"
     raise BadModel(
         f"model {checkpoint.ref!r}: its config names {said}, which fits no adapter; say which with --adapter"
@@ -136,6 +174,55 @@ def want_generative(checkpoint: Checkpoint) -> None:
         raise BadModel(
             f"model {checkpoint.ref!r} has a head and writes no text ({checkpoint.architecture}); use --adapter scalar"
         )
+
+
+def _read_gguf(ref: str, file: Path) -> Checkpoint:
+    """From the file's header: architecture, tensor types, whether it has a head."""
+    try:
+        from gguf import GGUFReader
+    except ImportError as error:
+        raise MissingExtra("gguf", "gguf", f"reading the GGUF file {file.name!r}") from error
+    if _SPLIT.search(file.name):
+        raise BadModel(
+            f"model {ref!r} is one part of a split GGUF file; join the parts with llama.cpp's "
+            "llama-gguf-split --merge, then give the whole file"
+        )
+    try:
+        reader = GGUFReader(file)
+        named = reader.get_field("general.architecture")
+        head = next((t for t in reader.tensors if t.name == _GGUF_HEAD), None)
+        types = Counter(t.tensor_type.name for t in reader.tensors)
+    except (ValueError, IndexError, KeyError, OSError, UnicodeDecodeError, OverflowError) as error:
+        raise BadModel(
+            f"model {ref!r}: cannot be read as a GGUF file ({error}); it may be cut off, so download it again"
+        ) from error
+    kind = str(named.contents()) if named else "unknown"
+    pre = reader.get_field("tokenizer.ggml.pre")
+    config: dict[str, Any] = {
+        "architectures": [kind],
+        "quantization": ", ".join(f"{name} x {n}" for name, n in types.most_common()),
+        "pre_tokenizer": str(pre.contents()) if pre else None,
+        "chat_template": reader.get_field("tokenizer.chat_template") is not None,
+        # Gemma 2 has it by transformers' own defaults, whatever the file says.
+        "attn_logit_softcapping": kind == "gemma2" or bool(reader.get_field(f"{kind}.attn_logit_softcapping")),
+    }
+    if head is not None:
+        config["num_labels"] = int(head.shape[1]) if len(head.shape) > 1 else 1
+    return Checkpoint(ref=ref, folder=file.parent, config=config, revision=None, gguf=file)
+
+
+def gguf_head(checkpoint: Checkpoint) -> Any:
+    """The head's matrix of a GGUF file, float32 of shape (labels, hidden size)."""
+    from gguf import GGUFReader, dequantize
+
+    if checkpoint.gguf is None:
+        raise ValueError(f"{checkpoint.ref} is no GGUF file")
+    head = next(t for t in GGUFReader(checkpoint.gguf).tensors if t.name == _GGUF_HEAD)
+    return dequantize(head.data, head.tensor_type).reshape(int(checkpoint.config["num_labels"]), -1)
+
+
+def _some(files: list[Path]) -> str:
+    return ", ".join(f.name for f in files[:5]) + (", ..." if len(files) > 5 else "")
 
 
 def _download(ref: str, revision: str | None, code: bool) -> Path:

@@ -240,10 +240,11 @@ class _Loop:
         return self._stop is not None and self._stop(judgments)
 
     def too_many(self) -> TooManyErrors:
+        notes = "".join(f" Note: {note}." for note in getattr(self._adapter, "notes", ()))
         return TooManyErrors(
             f"{self._failed} of {self._fresh} items failed, more than the share of {self._max_errors:g} allowed by "
             f"--max-errors; the last one: {self._last}. What was done is kept in {self._writer.path}; mend the cause "
-            f"and run the same command again"
+            f"and run the same command again.{notes}"
         )
 
     def run(self) -> Run:

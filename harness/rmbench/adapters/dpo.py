@@ -281,7 +281,10 @@ def same_tokenizer(policy: Checkpoint, reference: Checkpoint, trust_remote_code:
     """Raises BadModel unless both write the same ids for the same pieces, joined by the same rules."""
     from transformers import AutoTokenizer
 
-    a, b = (AutoTokenizer.from_pretrained(c.folder, trust_remote_code=trust_remote_code) for c in (policy, reference))
+    a, b = (
+        AutoTokenizer.from_pretrained(c.folder, trust_remote_code=trust_remote_code, **c.source)
+        for c in (policy, reference)
+    )
     vocabularies = a.get_vocab(), b.get_vocab()
     differ = sorted(t for t, _ in set(vocabularies[0].items()) ^ set(vocabularies[1].items()))
     if differ:

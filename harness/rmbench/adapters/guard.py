@@ -98,7 +98,8 @@ def open(ref: str, options: Options) -> Guard | HeadGuard:
         raise UsageError(f"--judge-prompt and --max-tokens: {ref} has a head and writes nothing; leave them out")
     labels = checkpoint.labels
     unsafe = unsafe_labels(labels, options.head)
-    own = options.chat_template is not None or has_template(checkpoint.folder)
+    brings = checkpoint.config["chat_template"] if checkpoint.gguf else has_template(checkpoint.folder)
+    own = options.chat_template is not None or brings
     opened = running.open_engine(ref, options if own else replace(options, chat_template="plain"), "head")
     several = len(labels) == 1 or checkpoint.config.get("problem_type") == "multi_label_classification"
     return HeadGuard(opened, labels, unsafe, several, own, options.role)

@@ -37,6 +37,10 @@ _DEFAULT = {
     "text": {"pairwise": "pairwise", "pointwise": "rating", "n-way": "n-way"},
     "probability": {"pairwise": "pairwise-letter", "pointwise": "rating-digit", "n-way": "n-way"},
 }
+_BRIEF = "pairwise-brief"
+"""For judges too small to reason before they decide."""
+_FEW = 8
+"""Ballots: below that many, nothing is said of their share."""
 _TOP = 20
 """Alternatives per token asked of a server: the most that the common ones give."""
 _BLANK = " \t\r\n"
@@ -101,25 +105,29 @@ class Judge:
         self.exact: bool = engine.exact
         self.device: str = engine.device
         self.engine = str(engine.settings.get("engine", ""))
-        self.counted = (*getattr(engine, "counted", ()), "ballots", "outside")
+        self.counted = (*getattr(engine, "counted", ()), "ballots", "outside", "narrow")
         self._engine = engine
         self._text = text
         self._counts: Counter[str] = Counter()
         self._outside = {"items": 0, "mass": 0.0}
+        self._narrow = Counter[str]()
         if text is None:
             self._ask: Ask = engine.chat
             # A server that is not deterministic can turn a verdict round; of a probability it moves the last places.
             self.tolerance = 1e-2 if plan.verdict == "probability" else 1.0
         else:
-            self._ask = lambda requests: _ask_tokens(engine, text, plan, requests)
+            self._ask = lambda requests: _ask_tokens(engine, text, plan, requests, self._narrow)
             self.tolerance = getattr(engine, "tolerance", 0.0)
+        self._pairwise = plan.prompt.mode == "pairwise" and plan.prompt.name != _BRIEF
         self._clean = prompts.cleaner(plan.prompt, control=text is None)
 
     @property
     def info(self) -> dict[str, Any]:
-        """What was measured: ballots by fate, the probability outside the labels, and what the engine counted."""
+        """What was measured: ballots by fate, the probability outside the labels, prompts that left less room than
+        --max-tokens, and what the engine counted."""
         outside = {"outside": dict(self._outside)} if self._outside["items"] else {}
-        return {**self._engine.info, "ballots": dict(sorted(self._counts.items())), **outside}
+        narrow = {"narrow": self._narrow["narrow"]} if self._narrow["narrow"] else {}
+        return {**self._engine.info, "ballots": dict(sorted(self._counts.items())), **outside, **narrow}
 
     @property
     def notes(self) -> list[str]:
@@ -129,6 +137,18 @@ class Judge:
         if share > 0.5:
             notes.append(
                 f"probability: {share:.0%} of the judge's probability lies outside the labels that were asked for"
+            )
+        if self._narrow["narrow"]:
+            notes.append(
+                f"--max-tokens {self.plan.max_tokens} does not fit into the model's context beside every prompt: where "
+                "it does not, the judge writes as much as there is room for"
+            )
+        asked, valid = sum(self._counts.values()), self._counts["valid"]
+        if self.plan.verdict == "text" and asked >= _FEW and valid < asked / 2:
+            brief = f" or --judge-prompt {_BRIEF}, which asks for the verdict first" if self._pairwise else ""
+            notes.append(
+                "most of the judge's answers hold no verdict that can be read: try --verdict probability, which needs "
+                f"no words of the judge{brief}"
             )
         return notes
 
@@ -246,7 +266,7 @@ def make_plan(options: Options) -> Plan:
         raise UsageError(f"--samples {samples} at temperature 0 is one sample {samples} times; raise --temperature")
     if sampled and direct:
         raise UsageError(f"--samples {samples}: prompt {prompt.name} reads its probabilities without sampling")
-    max_tokens = options.max_tokens or (16 if direct else 2048)
+    max_tokens = options.max_tokens or (16 if direct else 128 if prompt.parser.opens else 2048)
     if max_tokens < 1:
         raise UsageError(f"--max-tokens {max_tokens}: use 1 or more")
     if verdict == "probability":
@@ -304,8 +324,10 @@ def read_ballot(plan: Plan, shown: tuple[int, ...], sample: int, reply: Reply) -
     if reply.error is not None:
         ballot["text"] = text or None
         return failed(reply.error)
-    if reply.finish == "length" and not direct:
+    if reply.finish == "length" and not direct and not prompt.parser.opens:
         # The last word was not said: a verdict so far may be one that the judge only weighs.
+        if reply.limit is not None and reply.limit < plan.max_tokens:
+            return failed(f"cut off: the model's context had room for {reply.limit} tokens beside the prompt")
         return failed(f"cut off: --max-tokens {plan.max_tokens} ended it before its end")
     verdict = parsers.parse(prompt.parser, text, prompt.words(len(shown)))
     if plan.verdict == "probability" and (direct or verdict.error is None):
@@ -459,9 +481,12 @@ def means(token: str, words: Sequence[str], whole: bool) -> str | None:
     return None
 
 
-def _ask_tokens(engine: Engine, text: Text, plan: Plan, requests: Iterable[ChatRequest]) -> Iterator[Answer]:
+def _ask_tokens(
+    engine: Engine, text: Text, plan: Plan, requests: Iterable[ChatRequest], counts: Counter[str]
+) -> Iterator[Answer]:
     """The seam for engines that take token ids: generate, and where probabilities are asked for, look at the verdict's
-    place again. Answers come in order."""
+    place again. Answers come in order; ``counts["narrow"]`` counts prompts beside which the model's context has
+    less room than ``--max-tokens``."""
     known: dict[tuple[str, ...], dict[int, str]] = {}
     direct = plan.verdict == "probability" and plan.prompt.parser.direct
     waiting = enumerate(requests)
@@ -470,13 +495,15 @@ def _ask_tokens(engine: Engine, text: Text, plan: Plan, requests: Iterable[ChatR
         prompted: dict[int, tuple[ChatRequest, Tokens]] = {}
         rendered = text.prompts([request.messages for _, request in chunk])
         for (index, request), prompt in zip(chunk, rendered, strict=True):
-            room = getattr(engine, "max_length", None)
-            length, more = len(prompt.tokens) + prompt.dropped, 1 if direct else request.max_tokens
-            if room is not None and length + more > room:
-                why = f"does not fit: {length} tokens and {more} to write, where the model takes {room}"
+            longest = getattr(engine, "max_length", None)
+            length = len(prompt.tokens) + prompt.dropped
+            room = request.max_tokens if longest is None else longest - length
+            if room < 1:
+                why = f"does not fit: {length} tokens, where the model takes {longest} with what it writes"
                 replies[index] = [Reply(error=why)] * request.samples
-            else:
-                prompted[index] = (request, prompt.tokens)
+                continue
+            counts["narrow"] += not direct and room < request.max_tokens
+            prompted[index] = (request._replace(max_tokens=min(request.max_tokens, room)), prompt.tokens)
         if direct:
             replies |= {index: [Reply()] for index in prompted}
         else:
@@ -484,8 +511,8 @@ def _ask_tokens(engine: Engine, text: Text, plan: Plan, requests: Iterable[ChatR
                 Request(tokens, r.samples, r.seed, r.max_tokens, r.temperature, r.top_p)
                 for r, tokens in prompted.values()
             ]
-            for index, samples in zip(prompted, engine.generate(asked), strict=True):
-                replies[index] = [Reply(text=g.text, tokens=g.tokens, finish=g.finish) for g in samples]
+            for (index, (r, _)), samples in zip(prompted.items(), engine.generate(asked), strict=True):
+                replies[index] = [Reply(g.text, tokens=g.tokens, finish=g.finish, limit=r.max_tokens) for g in samples]
         if plan.verdict == "probability":
             _look(engine, text, plan, {i: r for i, (r, _) in prompted.items()}, replies, known)
         for index, _ in chunk:
@@ -517,7 +544,7 @@ def _look(
             if not direct:
                 _, answer = parsers.split_thinking(reply.text)
                 at = parsers.parse(plan.prompt.parser, answer, plan.prompt.words(shown)).at
-                if at < 0 or reply.finish == "length":
+                if at < 0 or (reply.finish == "length" and not plan.prompt.parser.opens):
                     continue
                 said = reply.text[: reply.text.rindex(answer) + at].rstrip(" ")
             places.append((index, sample))

@@ -52,6 +52,8 @@ class Parser(NamedTuple):
     """Pattern of a verdict as it would stand in a response that tries to vote."""
     direct: bool = False
     """The answer begins with the verdict, so that its probabilities can be read from the first token."""
+    opens: bool = False
+    """The verdict stands before the reasons, so that an answer that is cut off still holds it."""
 
     @property
     def id(self) -> str:
@@ -125,6 +127,15 @@ def _compare(text: str, words: Words) -> list[Found]:
 
 def _compare_marker(words: Words) -> str:
     return r"\[\[\s*([AB])\s*(>>|>|=|<<|<)\s*([AB])\s*\]\]"
+
+
+def _opening(words: Words) -> str:
+    return rf"(?i:verdict)\W{{1,6}}(?:(?i:answer)\W+)?({_any(words)})\b"
+
+
+def _verdict_first(text: str, words: Words) -> list[Found]:
+    m = re.match(rf"\W*{_opening(words)}", text[:40])
+    return [Found(m[1], m.start(1))] if m else []
 
 
 def _result(text: str, words: Words) -> list[Found]:
@@ -235,6 +246,15 @@ PARSERS: dict[str, Parser] = {
             "last",
             f"the last JSON object, key {', '.join(_JSON_KEYS)}",
             marker=lambda words: rf'"(?:{"|".join(_JSON_KEYS)})"\s*:',
+        ),
+        Parser(
+            "verdict-first",
+            1,
+            _verdict_first,
+            "one",
+            "the answer opens with Verdict: A; what follows may be cut off",
+            marker=_opening,
+            opens=True,
         ),
         Parser("letter", 1, _letter, "last", "the last line is the label", direct=True),
         Parser("yes-no", 1, _first_word, "one", "first word of the answer or of its last line", direct=True),

@@ -75,6 +75,8 @@ class Reply(NamedTuple):
     """``stop`` or ``length``."""
     steps: tuple[Step, ...] = ()
     error: str | None = None
+    limit: int | None = None
+    """Tokens that it could write at most, where the engine knows."""
 
 
 class Answer(NamedTuple):

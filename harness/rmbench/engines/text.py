@@ -82,6 +82,28 @@ def tokenizer_hash(tokenizer: Any) -> str:
     return hashlib.sha256(described.encode()).hexdigest()[:16]
 
 
+def want_rows(tokenizer: Any, rows: int, model: str, chat_template: str | None = None) -> None:
+    """Raises BadModel where a text can hold a token for which the embedding has no row.
+
+    A special token comes from the template alone, never from a message's content: one that the template does not write
+    does no harm, such as a padding token, or the ``<|endoftext|>`` that transformers adds to some GGUF files.
+    """
+    lacking = {i: t for t, i in tokenizer.get_vocab().items() if i >= rows}
+    if not lacking:
+        return
+    written = (template(chat_template) if chat_template else _own_template(tokenizer)) or ""
+    named = {str(tokenizer.special_tokens_map.get(f"{n}_token")) for n in ("bos", "eos", "unk", "cls", "sep", "mask")}
+    special = _special_strings(tokenizer)
+    met = {i: t for i, t in lacking.items() if t not in special or t in written or t in named}
+    if met:
+        first = min(met)
+        raise BadModel(
+            f"model {model!r}: its tokenizer knows {max(lacking) + 1} tokens and its embedding has {rows} rows, so "
+            f"that {met[first]!r} (id {first}) has none. Save the model again after resize_token_embeddings, or with "
+            "the tokenizer it was trained with"
+        )
+
+
 def common_prefix(sequences: Sequence[Tokens]) -> int:
     """Length of the longest token prefix that all share; 0 for none."""
     if not sequences:

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rmbench import checkpoints
 from rmbench.checkpoints import Checkpoint
 from rmbench.engines import Generated, Request, Tokens, memory, onednn, prefix
 from rmbench.engines.prefix import Conversation
-from rmbench.engines.text import Text, common_prefix
+from rmbench.engines.text import Text, common_prefix, want_rows
 from rmbench.errors import BadModel, MissingExtra, UsageError
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ and another budget is other bits. From 256 to 2048 tokens times differ by a tent
 
 PROJECTED = 2**24
 """Logits over the vocabulary that exist at a time."""
+
+_PRE_TOKENIZERS = (None, "default", "gpt-2", "smollm")
+"""Of GGUF files: those that cut text as transformers' reader does."""
 
 _SMALLEST = 64  # tokens: below this budget an out-of-memory error is passed on
 _REFUSALS = (NotImplementedError, ValueError, TypeError, RuntimeError, AttributeError, IndexError, KeyError)
@@ -91,6 +95,7 @@ def open(
         torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
     model = _load(checkpoint, task, dtype, trust_remote_code).to(place).eval()
     spoken, limit = tokenizer(checkpoint, trust_remote_code, max_length)
+    want_rows(spoken, int(model.get_input_embeddings().weight.shape[0]), checkpoint.ref, chat_template)
     text = Text(spoken, chat_template=chat_template, max_length=limit) if needs_template or chat_template else None
     budget = batch_tokens or (_cuda_budget(model) if cuda else CPU_BUDGET)
     return Transformers(
@@ -141,6 +146,12 @@ class Transformers:
         self._queries = ""
         self.mode = "packed" if share else "padded"
         self._heap = memory.Heap() if device == "cpu" else None
+        if checkpoint.gguf and checkpoint.config["pre_tokenizer"] not in _PRE_TOKENIZERS:
+            self._note(
+                f"the GGUF file asks for pre-tokenizer {checkpoint.config['pre_tokenizer']!r}, which transformers does "
+                "not read from it: text may be cut into other tokens than in training; compare `rmbench show --model` "
+                "with the original checkpoint"
+            )
         self._choose()
         if self._heap:
             self._heap.shrink()
@@ -148,6 +159,7 @@ class Transformers:
             "engine": "transformers",
             "weights": checkpoint.weights_hash(),
             "config": checkpoint.config_hash(),
+            **({"quantization": checkpoint.quantization} if checkpoint.quantization else {}),
             **({"remote_code": checkpoint.code_hash()} if remote_code else {}),
             "dtype": dtype,
             "device": device.partition(":")[0],
@@ -603,6 +615,9 @@ def _load(checkpoint: Checkpoint, task: str, dtype: str, trust_remote_code: bool
 
     prefix.register()
     kind = transformers.AutoModelForSequenceClassification if task == "head" else transformers.AutoModelForCausalLM
+    source: dict[str, Any] = checkpoint.source or {"use_safetensors": True}
+    if checkpoint.gguf and task == "head":
+        source["num_labels"] = len(checkpoint.labels)
     bar, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()
@@ -612,8 +627,8 @@ def _load(checkpoint: Checkpoint, task: str, dtype: str, trust_remote_code: bool
             more = {"attn_implementation": way} if way else {}
             try:
                 model, found = kind.from_pretrained(
-                    checkpoint.folder, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True,
-                    trust_remote_code=trust_remote_code, **more,
+                    checkpoint.folder, dtype=getattr(torch, dtype), output_loading_info=True,
+                    trust_remote_code=trust_remote_code, **source, **more,
                 )  # fmt: skip
                 break
             except (ValueError, ImportError, OSError, KeyError, RuntimeError, SafetensorError) as error:
@@ -621,19 +636,32 @@ def _load(checkpoint: Checkpoint, task: str, dtype: str, trust_remote_code: bool
                     why = str(error).strip().splitlines()[0]
                     if "auto_map" in checkpoint.config and not trust_remote_code:
                         why = "it brings its own code; add --trust-remote-code if you have read and trust it"
-                    raise BadModel(f"model {checkpoint.ref!r}: transformers cannot load it ({why})") from error
+                    raise BadModel(
+                        f"model {checkpoint.ref!r}: transformers cannot load it ({why}){_instead(checkpoint)}"
+                    ) from error
     finally:
         logging.set_verbosity(level)
         if bar:
             logging.enable_progress_bar()
-    absent = sorted(found["missing_keys"])
+    absent = set(found["missing_keys"])
+    if checkpoint.gguf and task == "head" and "score.weight" in absent:  # transformers' reader passes heads over
+        with torch.no_grad():
+            model.score.weight.copy_(torch.from_numpy(checkpoints.gguf_head(checkpoint).copy()))
+        absent.remove("score.weight")
     if absent:
         raise BadModel(
-            f"model {checkpoint.ref!r}: its weights hold no {absent[0]!r}"
+            f"model {checkpoint.ref!r}: its weights hold no {min(absent)!r}"
             f"{f' and {len(absent) - 1} more' if len(absent) > 1 else ''}; it would run with random numbers there. "
             "Give a checkpoint of the kind that its adapter needs"
         )
     return model
+
+
+def _instead(checkpoint: Checkpoint) -> str:
+    """What to do with a GGUF file that transformers cannot read."""
+    if not checkpoint.gguf:
+        return ""
+    return "; use the safetensors checkpoint it was made from, or serve the file with llama.cpp and give --base-url"
 
 
 def tokenizer(
@@ -643,11 +671,14 @@ def tokenizer(
     from transformers import AutoConfig, AutoTokenizer
 
     try:
-        made = AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=trust_remote_code)
-        config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=trust_remote_code)
-    except (ValueError, ImportError, OSError, KeyError, TypeError) as error:
+        kind = {"trust_remote_code": trust_remote_code, **checkpoint.source}
+        made = AutoTokenizer.from_pretrained(checkpoint.folder, **kind)
+        config = AutoConfig.from_pretrained(checkpoint.folder, **kind)
+    except (ValueError, ImportError, OSError, KeyError, TypeError, NotImplementedError) as error:
         why = str(error).strip().splitlines()[0]
-        raise BadModel(f"model {checkpoint.ref!r}: its tokenizer cannot be loaded ({why})") from error
+        raise BadModel(
+            f"model {checkpoint.ref!r}: its tokenizer cannot be loaded ({why}){_instead(checkpoint)}"
+        ) from error
     longest = _longest(config, made)
     if max_length is not None and longest is not None and max_length > longest:
         raise UsageError(

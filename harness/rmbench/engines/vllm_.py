@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from rmbench import checkpoints
 from rmbench.checkpoints import Checkpoint
 from rmbench.engines import Generated, Request, Tokens
-from rmbench.engines.text import Text
+from rmbench.engines.text import Text, want_rows
 from rmbench.errors import BadData, BadModel, MissingExtra, RmbenchError, UsageError
 
 if TYPE_CHECKING:
@@ -65,6 +65,11 @@ def open(
     Raises MissingExtra without vLLM; BadModel: a tokenizer without chat template; UsageError: unknown dtype, or a
     device that the installed vLLM is not made for. The model itself is loaded by the first call.
     """
+    if checkpoint.gguf:
+        raise BadModel(
+            f"model {checkpoint.ref!r}: vLLM has no reader for GGUF files; use --engine transformers, or serve the "
+            "file with llama.cpp and give --base-url"
+        )
     gpu = _gpu()
     try:
         import transformers
@@ -83,6 +88,8 @@ def open(
         tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint.folder, trust_remote_code=trust_remote_code)
     except (ValueError, OSError, KeyError, ImportError) as error:
         raise BadModel(f"model {checkpoint.ref!r}: config or tokenizer cannot be loaded ({error})") from error
+    if rows := getattr(config.get_text_config(), "vocab_size", None):
+        want_rows(tokenizer, int(rows), checkpoint.ref, chat_template)
     limit = max_length or _longest(config, tokenizer)
     text = Text(tokenizer, chat_template=chat_template, max_length=limit) if needs_template or chat_template else None
     return Vllm(
