@@ -34,7 +34,7 @@ from rmbench.errors import UnknownName, UsageError
 from rmbench.loop import evaluate
 from server import Server
 
-LINE = re.compile(r"<answer(?: (\w))? \w+>\n(.*?)\n</answer", re.DOTALL)
+LINE = re.compile(r"<answer(?: (\w))? \w+>\n(.*?)\n</answer|^Answer (\w):\n(.*?)\n\n", re.DOTALL | re.MULTILINE)
 
 
 def item(*responses: str, name: str = "x", **more: Any) -> Item:
@@ -45,7 +45,8 @@ def item(*responses: str, name: str = "x", **more: Any) -> Item:
 
 def shown(body: dict[str, Any]) -> list[str]:
     """The responses as the judge reads them, in order."""
-    return [text for _, text in LINE.findall(body["messages"][-1]["content"])]
+    found = LINE.findall(body["messages"][-1]["content"])
+    return [fenced or re.sub("^> ", "", quoted, flags=re.MULTILINE) for _, fenced, _, quoted in found]
 
 
 def prefers(word: str) -> Callable[[dict[str, Any]], str]:
@@ -213,6 +214,7 @@ def test_thinking_is_kept_and_not_parsed() -> None:
 
 MARKERS = {
     "pairwise": "[[B]]", "pairwise-tie": "[[C]]", "plan-first": "[[A]]", "pairwise-letter": "Answer: B",
+    "pairwise-brief": "Verdict: B",
     "rating": "[[10]]", "n-way": "[[B]]",
 }  # fmt: skip
 
@@ -685,6 +687,62 @@ def test_a_prompt_that_does_not_fit_is_an_error_and_the_others_go_on(local: Call
     long, short = made.judge([item("good " * 6000, "bad"), item("good", "bad", name="y")])
     assert "does not fit" in (long.error or "")
     assert short.scores is not None
+
+
+def narrow(tokens: int, **options: Any) -> Judge:
+    """A judge whose model takes that many tokens in all."""
+    folder = str(models.causal("qwen3", changes=(("max_position_embeddings", tokens),)))
+    return judge.open(folder, Options(threads=1, judge_prompt="pairwise", **options))
+
+
+def test_a_judge_writes_as_much_as_its_context_has_room_for_and_says_so() -> None:
+    one = item("good", "bad")
+    needs = max(len(p["tokens"]) for p in narrow(4096).preview(one))
+    made = narrow(needs + 5)
+    (judgment,) = made.judge([one])
+    assert all(b.error.find("room for ") > 0 for b in judgment.ballots if b.error and b.error.startswith("cut off"))
+    assert any("had room for 5 tokens" in (b.error or "") for b in judgment.ballots)
+    assert made.info["narrow"] == 2
+    assert made.info["ballots"] == {"cut off": 2}
+    assert any("--max-tokens 2048 does not fit" in note for note in made.notes)
+    (refused,) = narrow(needs - 1).judge([one])
+    assert "does not fit" in (refused.error or "")
+
+
+def test_a_judge_of_whom_little_can_be_read_says_what_would_work() -> None:
+    with Server(lambda body: "I cannot say.") as server:
+        made = Judge(make_plan(Options()), Endpoint("m", server.url, concurrency=4))
+        list(made.judge([item("good", "bad", name=str(n)) for n in range(4)]))
+    (said,) = made.notes
+    assert "--verdict probability" in said
+    assert "--judge-prompt pairwise-brief" in said
+
+
+def test_a_small_model_is_asked_for_its_verdict_first_and_told_so(local: Callable[..., Judge]) -> None:
+    made = local()
+    assert made.plan.prompt.name == "pairwise-brief"
+    assert any("--judge-prompt pairwise asks for reasons first" in note for note in made.notes)
+    for options in ({"judge_prompt": "pairwise"}, {"verdict": "probability"}, {"mode": "n-way"}, {"parser": "json"}):
+        other = local(**options)
+        assert other.plan.prompt.name != "pairwise-brief"
+        assert not other.why_prompt
+
+
+@given(st.text(alphabet=st.sampled_from("a>\n\r\v\f\x1c\x1e\x85\u2028\u2029 "), max_size=30))
+def test_no_line_of_quoted_material_stands_without_its_mark(text: str) -> None:
+    made = prompts.quoted(text)
+    lines = made.splitlines(keepends=True)
+    assert all(line.startswith("> ") for line in lines)
+    assert "".join(line[2:] for line in lines) == text
+
+
+def test_a_verdict_that_stands_first_counts_though_the_reasons_are_cut_off() -> None:
+    plan = make_plan(Options(judge_prompt="pairwise-brief"))
+    assert plan.max_tokens == 128
+    cut = read_ballot(plan, (0, 1), 0, Reply(text="Verdict: B. Since", tokens=128, finish="length"))
+    assert cut.picked == 1
+    late = read_ballot(plan, (0, 1), 0, Reply(text="Both are good. Verdict: B", tokens=9))
+    assert late.error is not None
 
 
 def test_credit_of_a_ballot() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections import Counter
 from pathlib import Path
@@ -83,6 +84,18 @@ class Checkpoint(NamedTuple):
             digest.update(path.name.encode())
             digest.update(_file_hash(path).encode())
         return digest.hexdigest()[:16]
+
+    def parameters(self) -> int:
+        """Numbers in all tensors; those that stand in a file twice are counted twice."""
+        if self.gguf:
+            return int(self.config["parameters"])
+        from safetensors import safe_open
+
+        total = 0
+        for path in self.folder.glob("*.safetensors"):
+            with safe_open(path, "np") as tensors:
+                total += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+        return total
 
     def code_hash(self) -> str:
         """16 hex digits over the Python files that come with the checkpoint."""
@@ -201,6 +214,7 @@ def _read_gguf(ref: str, file: Path) -> Checkpoint:
     config: dict[str, Any] = {
         "architectures": [kind],
         "quantization": ", ".join(f"{name} x {n}" for name, n in types.most_common()),
+        "parameters": sum(int(t.n_elements) for t in reader.tensors),
         "pre_tokenizer": str(pre.contents()) if pre else None,
         "chat_template": reader.get_field("tokenizer.chat_template") is not None,
         # Gemma 2 has it by transformers' own defaults, whatever the file says.

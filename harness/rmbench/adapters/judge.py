@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from msgspec.structs import replace
 
+from rmbench import checkpoints
 from rmbench.adapters import parsers, prompts, running
 from rmbench.adapters.options import Options
 from rmbench.adapters.prompts import Mode, Prompt
@@ -39,6 +40,10 @@ _DEFAULT = {
 }
 _BRIEF = "pairwise-brief"
 """For judges too small to reason before they decide."""
+_SMALL = 1_000_000_000
+"""Parameters: models below answer the default prompt with no verdict at all, and this one with one four times in five
+(SmolLM2-135M-Instruct on LLMBar, greedy: 0 of 24 and 16 of 20)."""
+_PAIRWISE_TEXT = tuple((v, m) for v in (None, "text") for m in (None, "pairwise"))
 _FEW = 8
 """Ballots: below that many, nothing is said of their share."""
 _TOP = 20
@@ -95,6 +100,8 @@ class Judge:
 
     why_engine = ""
     """Why this engine, where nobody asked for it."""
+    why_prompt = ""
+    """The same of the prompt."""
     block = 32  # ballots take long to write, and a killed run loses the block at hand
 
     def __init__(self, plan: Plan, engine: Any, text: Text | None = None) -> None:
@@ -132,7 +139,7 @@ class Judge:
     @property
     def notes(self) -> list[str]:
         """For the reader of the numbers."""
-        notes = list(getattr(self._engine, "notes", ()))
+        notes = [*getattr(self._engine, "notes", ()), *([self.why_prompt] if self.why_prompt else ())]
         share = self._outside["mass"] / max(self._outside["items"], 1)
         if share > 0.5:
             notes.append(
@@ -224,20 +231,39 @@ def open(ref: str, options: Options) -> Judge:
 
     Raises UsageError for options that contradict each other, UnknownName for a prompt or parser that is not known.
     """
-    plan = make_plan(options)
     served = options.engine == "endpoint" or (options.engine is None and options.base_url is not None)
     given = options.given()
     if wrong := [name for name in (_LOCAL if served else _SERVER) if name in given]:
         named = ", ".join("--" + name.replace("_", "-") for name in wrong)
         raise UsageError(f"{named}: not for {'a server' if served else 'a local checkpoint'}; leave it out")
     if served:
-        return Judge(plan, endpoint.open(ref, options))
+        return Judge(make_plan(options), endpoint.open(ref, options))
+    if _asks_for_reasons(options) and (size := _parameters(ref, options)) < _SMALL:
+        options = replace(options, judge_prompt=_BRIEF)
+        why_prompt = (
+            f"judge prompt {_BRIEF}, which asks for the verdict before the reasons, since the model is small "
+            f"({size / 1e9:.2g} B parameters); --judge-prompt pairwise asks for reasons first"
+        )
+    else:
+        why_prompt = ""
+    plan = make_plan(options)
     writes = not (plan.verdict == "probability" and plan.prompt.parser.direct)
     engine, why = running.pick(options, writes=writes)
     opened = running.open_engine(ref, replace(options, engine=engine), "text")
     made = Judge(plan, opened.engine, opened.text)
     made.why_engine = why
+    made.why_prompt = why_prompt
     return made
+
+
+def _asks_for_reasons(options: Options) -> bool:
+    """Nothing was asked for but what takes the default prompt for a text."""
+    return not (options.judge_prompt or options.parser) and (options.verdict, options.mode) in _PAIRWISE_TEXT
+
+
+def _parameters(ref: str, options: Options) -> int:
+    read = checkpoints.read(ref, revision=options.revision, trust_remote_code=options.trust_remote_code)
+    return read.parameters()
 
 
 def make_plan(options: Options) -> Plan:

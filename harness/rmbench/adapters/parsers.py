@@ -138,6 +138,10 @@ def _verdict_first(text: str, words: Words) -> list[Found]:
     return [Found(m[1], m.start(1))] if m else []
 
 
+def _verdict_line(text: str, words: Words) -> list[Found]:
+    return [Found(m[1], m.start(1)) for m in re.finditer(_opening(words), text)]
+
+
 def _result(text: str, words: Words) -> list[Found]:
     m = re.search(rf"\[RESULT\]\s*\(?({_any(words)})\)?[\s.*]*$", text[-200:])
     return [Found(m[1], max(0, len(text) - 200) + m.start(1))] if m else []
@@ -247,6 +251,7 @@ PARSERS: dict[str, Parser] = {
             f"the last JSON object, key {', '.join(_JSON_KEYS)}",
             marker=lambda words: rf'"(?:{"|".join(_JSON_KEYS)})"\s*:',
         ),
+        Parser("verdict-line", 1, _verdict_line, "last", "Verdict: A; the last one counts", marker=_opening),
         Parser(
             "verdict-first",
             1,

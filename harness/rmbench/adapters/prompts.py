@@ -12,7 +12,9 @@ A prompt opens with a comment that says what it is, and has one block per messag
 Keys: ``mode`` (pairwise, pointwise, n-way), ``parser``, ``tie`` (label of a tie), ``labels`` (of the responses in the
 order shown; of a yes-no prompt: the good one, then the bad one), ``scale`` (lowest and highest rating), ``needs``
 (``reference``). A file without blocks is one user message. Newlines at a block's ends are taken off; all else is kept
-to the byte, so that a public judge's own prompt can be used as it is. Variables are listed in ``VARIABLES``.
+to the byte, so that a public judge's own prompt can be used as it is. Variables are listed in ``VARIABLES``. Material
+is kept apart from the prompt by ``fence``, or by the filter ``quoted``, which small models do not copy: ``> `` before
+every line, so that no line of a response can pass for one of the prompt's.
 """
 
 from __future__ import annotations
@@ -53,6 +55,8 @@ _NEEDED = {
 _ASKED = {"question", "conversation", "answers"}
 _KEYS = {"name", "version", "mode", "parser", "tie", "labels", "scale", "needs"}
 _HEADER = re.compile(r"\s*\{#-?(.*?)-?#\}", re.DOTALL)
+
+_LINE_END = re.compile("\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 
 # Control tokens of the chat templates in use. A server tokenises what it is sent, so a response could end its turn and
 # speak as another: every one is split by a space after its first character. (With a tokenizer at hand, engines.text
@@ -145,6 +149,11 @@ class Prompt(NamedTuple):
         return tuple(messages)
 
 
+def quoted(text: str) -> str:
+    """With ``> `` before each line, whatever ends the line before it; no character is lost."""
+    return "> " + _LINE_END.sub(r"\g<0>> ", text)
+
+
 def cleaner(prompt: Prompt, *, control: bool = True) -> Callable[[str], str]:
     """What is done to every text that is judged: a verdict as the prompt's parser knows it and marks of thinking get a
     space after their first character, so that a judge who quotes a response casts no vote and hides none; with
@@ -187,6 +196,7 @@ def compile_prompt(source: str, where: str, parser: str | None = None) -> Prompt
         return UsageError(f"judge prompt {where}: {message}")
 
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, autoescape=False)
+    environment.filters["quoted"] = quoted
     try:
         used = meta.find_undeclared_variables(environment.parse(source))
         template = environment.from_string(source)
