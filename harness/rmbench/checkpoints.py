@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,9 +77,9 @@ def read(ref: str, *, revision: str | None = None, trust_remote_code: bool = Fal
     Raises BadModel: no such folder, no config, pickled weights only, an adapter without its base model;
     MissingExtra where the hub's client is needed and absent. Python files are fetched only with ``trust_remote_code``.
     """
-    folder = Path(ref).expanduser()
-    if not folder.is_dir():
-        if folder.exists():
+    folder = Path(os.path.expanduser(ref))
+    if not os.path.isdir(folder):
+        if os.path.exists(folder):
             raise BadModel(f"model {ref!r} is a file; give the folder that holds config.json and *.safetensors")
         if ref.startswith((".", "/", "~")) or ref.count("/") != 1:
             raise BadModel(f"model {ref!r}: no such folder, and not a hub id of the form org/name either")

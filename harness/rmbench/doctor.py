@@ -59,12 +59,13 @@ def machine() -> dict[str, Any]:
         "gpus": _gpus(),
         "folders": {},
     }
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    home = os.path.expanduser("~")  # "~" itself for a user without a home
+    hub = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or f"{home}/.cache") / "huggingface"
     folders = {
         "results": store.default_root(),
         "data (RMBENCH_DATA)": Path(os.environ["RMBENCH_DATA"]) if os.environ.get("RMBENCH_DATA") else None,
-        "cache": Path(os.environ.get("RMBENCH_CACHE") or Path.home() / ".cache" / "rmbench"),
-        "hub (HF_HOME)": Path(os.environ.get("HF_HOME") or cache / "huggingface"),
+        "cache": suites.cache(),
+        "hub (HF_HOME)": Path(hub),
     }
     for name, folder in folders.items():
         found["folders"][name] = None if folder is None else _folder(folder)
