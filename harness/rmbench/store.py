@@ -154,8 +154,8 @@ def _readable(path: Path) -> Run | None:
 
 
 def state(path: Path, run: Run) -> str:
-    """``complete``; of a run that is not: ``running`` while a process holds it, ``failed`` where too many errors stopped
-    it, else ``paused``."""
+    """``complete`` or ``imported``; else ``running`` while a process holds the run, ``failed`` where too many errors
+    stopped it, or ``paused``."""
     if run.status != "running":
         return run.status
     with contextlib.suppress(OSError):
@@ -255,7 +255,7 @@ class Writer:
     def append(self, judgments: Sequence[Judgment]) -> None:
         """Commits judgments together: all are on disk when this returns."""
         data = b"".join(_line(j, self._facts[j.item_id].hash) for j in judgments)
-        with _disk(self.path):
+        with disk(self.path):
             self._file.write(data)
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -276,7 +276,7 @@ class Writer:
         self.save(run)
 
     def close(self) -> None:
-        with _disk(self.path):
+        with disk(self.path):
             self._file.close()
 
 
@@ -411,15 +411,15 @@ def _recover(path: Path, facts: Sequence[Facts]) -> tuple[dict[str, Judgment], l
     aside, keeps the rest."""
     file = path / JUDGMENTS
     lines, torn, damaged = _read_lines(file)
-    crlf = lines and b"\r" in file.read_bytes()
+    crlf = bool(lines) and b"\r" in file.read_bytes()
     if damaged:
-        with _disk(path), (path / DAMAGED).open("ab") as aside:
+        with disk(path), (path / DAMAGED).open("ab") as aside:
             aside.write(b"".join(line + b"\n" for _, line in damaged))
             os.fsync(aside.fileno())
     if damaged or crlf:
         _replace(file, b"".join(_line(judgment, item_hash) for item_hash, judgment in lines))
     elif torn:
-        with _disk(path), file.open("rb+") as opened:
+        with disk(path), file.open("rb+") as opened:
             opened.truncate(file.stat().st_size - torn)
     hashes = {f.item_id: f.hash for f in facts}
     # A later line of the same item replaces an earlier one: a retried error, a block scored again.
@@ -489,7 +489,7 @@ def _naming(file: Path) -> Iterator[None]:
 
 
 def _replace(file: Path, data: bytes) -> None:
-    with _disk(file.parent):
+    with disk(file.parent):
         _put(file, data)
     _sync(file.parent)
 
@@ -510,7 +510,7 @@ def _put(file: Path, data: bytes) -> None:
 
 
 def _open(file: Path) -> BinaryIO:
-    with _disk(file.parent):
+    with disk(file.parent):
         opened = file.open("ab")
     _sync(file.parent)
     return opened
@@ -518,7 +518,7 @@ def _open(file: Path) -> BinaryIO:
 
 def make_folder(path: Path) -> None:
     """Makes a folder and those above it. Raises StoreError where the disk refuses, or a file stands there."""
-    with _disk(path):
+    with disk(path):
         path.mkdir(parents=True, exist_ok=True)
     for above in path.parents[:2]:
         _sync(above)
@@ -535,7 +535,8 @@ def _sync(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _disk(path: Path) -> Iterator[None]:
+def disk(path: Path) -> Iterator[None]:
+    """An OSError while it lasts is a StoreError about this folder."""
     try:
         yield
     except OSError as error:
@@ -548,7 +549,7 @@ def _disk(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
     # The folder itself is locked: the kernel lets go when the process dies, and no lock file is left behind.
-    with _disk(path):
+    with disk(path):
         handle = os.open(path, os.O_RDONLY)
     try:
         try:

@@ -87,14 +87,14 @@ class Data:
         source = self.suite.source.replace("{key}", name or "")
         if source.startswith("file:"):
             return [self._home / source.removeprefix("file:")], source
-        if self._folder is not None and self._folder.is_file():
+        if self._folder is not None and os.path.isfile(self._folder):
             if self._served not in (None, name):
                 raise BadData(f"{self.suite.name} reads several files; give --data their folder, not {self._folder}")
             self._served = name
             return [self._folder], source
         places = [self._folder] if self._folder else [Path(p) for p in [os.environ.get("RMBENCH_DATA")] if p]
         for place in places:
-            if not place.is_dir():
+            if not os.path.isdir(place):
                 raise BadData(f"data folder {place} does not exist; give --data a folder or file of rows")
             for pattern in globs:
                 if found := sorted(place.glob(pattern)):
@@ -361,7 +361,7 @@ def _module(ref: str) -> tuple[ModuleType, str | None, Path]:
     if ref.endswith(".py") or ".py:" in ref:
         path, _, variant = ref.partition(".py")
         file = Path(path + ".py")
-        if not file.is_file():
+        if not os.path.isfile(file):
             raise UsageError(f"suite file {file} does not exist")
         return _import(file), variant.removeprefix(":") or None, file.parent
     name, _, variant = ref.partition(":")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
+import os
 import traceback
 from pathlib import Path
 from types import ModuleType
@@ -98,7 +99,7 @@ def open(ref: str, options: Options | None = None) -> Adapter:
         made = module.open(location(ref), options)
     except RmbenchError:
         raise
-    except Exception as error:  # noqa: BLE001 - a stranger's code, whose fault is told as such
+    except Exception as error:  # a stranger's code, whose fault is told as such
         raise BadModel(f"adapter {name!r} cannot open {ref!r}: {_fault(module, error)}") from error
     if missing := [a for a in ("settings", "judge") if not hasattr(made, a)]:
         raise UsageError(f"adapter {name!r}: what open returns has no {' and no '.join(missing)}; {_FORM}")
@@ -120,12 +121,12 @@ def _module(name: str) -> ModuleType:
         return importlib.import_module(f"rmbench.adapters.{name}")
     if name.endswith(".py"):
         spec = importlib.util.spec_from_file_location("rmbench_adapter_" + Path(name).stem, name)
-        if spec is None or spec.loader is None or not Path(name).is_file():
+        if spec is None or spec.loader is None or not os.path.isfile(name):
             raise UsageError(f"adapter file {name!r} cannot be imported; give the path of a Python file")
         module = importlib.util.module_from_spec(spec)
         try:
             spec.loader.exec_module(module)
-        except Exception as error:  # noqa: BLE001 - a stranger's code, whose fault is told as such
+        except Exception as error:  # a stranger's code, whose fault is told as such
             raise UsageError(f"adapter file {name!r} cannot be imported: {_fault(module, error)}") from error
         return _checked(module, name)
     for entry in importlib.metadata.entry_points(group="rmbench.adapters", name=name):

@@ -47,7 +47,8 @@ def command(
     """Pass, fail or undecided: candidate minus baseline against a margin, per category and overall.
 
     Exit code 0 only if every scope passes; 1 if one fails; 3 if it cannot be decided (too few items, incomplete,
-    too many errors, other items); a pass whose files cannot be written is 2. On GitHub the summary and annotations are written without being asked for.
+    too many errors, other items). A pass whose files or output cannot be written is 2. On GitHub the summary and
+    annotations are written without being asked for.
     """
     from rmbench import gate, store
 

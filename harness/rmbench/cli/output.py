@@ -96,7 +96,7 @@ def safe_streams() -> Iterator[Stream | None]:
     """Both standard streams as ``Stream`` while it lasts; yields the one for output (None where it is closed)."""
     before = sys.stdout, sys.stderr
     made = [None if stream is None else Stream(stream) for stream in before]
-    sys.stdout, sys.stderr = made  # type: ignore[assignment]
+    sys.stdout, sys.stderr = made
     try:
         yield made[0]
     finally:
