@@ -237,8 +237,10 @@ def _version(package: str) -> str | None:
 def _gpus() -> list[str]:
     if _version("torch") is None:
         return []
-    import torch
-
+    try:
+        import torch
+    except (ImportError, OSError) as error:  # an installation without its libraries is what doctor is asked about
+        return [f"unknown: torch cannot be imported ({error})"]
     if not torch.cuda.is_available():
         return []
     made = []
@@ -250,10 +252,10 @@ def _gpus() -> list[str]:
 
 def _folder(folder: Path) -> dict[str, Any]:
     """Its free space, and whether it can be written: that of the nearest folder above which exists."""
-    there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    there = next(p for p in (folder, *folder.absolute().parents) if os.path.exists(p))
     return {
         "path": str(folder),
-        "exists": folder.exists(),
+        "exists": os.path.exists(folder),
         "writable": os.access(there, os.W_OK),
         "free_gib": round(shutil.disk_usage(there).free / 2**30, 1),
     }

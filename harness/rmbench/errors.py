@@ -54,7 +54,8 @@ class UnknownName(UsageError):
     def __init__(self, kind: str, name: str, known: Iterable[str], more: str = "") -> None:
         known = sorted(known)
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(known) or 'none'}."
+        listed = ", ".join(known) if len(known) <= 50 else f"{', '.join(known[:5])} and {len(known) - 5:,} more"
+        hint = f"did you mean {', '.join(near)}?" if near else f"known: {listed or 'none'}."
         super().__init__(f"unknown {kind} {name!r}; {hint}{' ' + more if more else ''}")
 
 
