@@ -16,6 +16,7 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import warnings
 from typing import Any
 
@@ -103,6 +104,7 @@ def child(job: dict[str, Any], pipes: list[tuple[int, int]]) -> None:
     if uid := job.get("uid"):
         os.setresuid(uid, uid, uid)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    tempfile.tempdir = None  # to be found anew, in the environment of the job
     sys.argv = ["rmbench", *job["args"]]
     warnings.simplefilter("error")
     main(job["args"], prog_name="rmbench")

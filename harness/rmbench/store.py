@@ -462,13 +462,16 @@ def write_file(file: Path, data: bytes) -> None:
 def append_file(file: Path, data: bytes) -> None:
     """Adds to the end of a file all of the data or nothing. Raises StoreError where the disk refuses."""
     with _naming(file):
-        before = None if _is_special(file) else file.stat().st_size if file.exists() else 0
+        special = _is_special(file)
+        before = file.stat().st_size if file.exists() else None
         try:
             with file.open("ab") as opened:
                 opened.write(data)
         except OSError:
-            if before is not None:
-                with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):
+                if before is None:
+                    file.unlink()
+                elif not special:
                     os.truncate(file, before)
             raise
 
