@@ -331,7 +331,9 @@ def guarded(adapter: Adapter, items: Sequence[Item]) -> Iterator[Judgment]:
         yield from (Judgment(item_id=i, error=said) for i, said in failed.items())
         if rest := [item for item in items if item.id not in failed]:
             raised.clear()
-            yield from _tried(adapter, rest, raised)
+            again = {judgment.item_id: judgment for judgment in _tried(adapter, rest, raised)}
+            # One that is not judged this time must not keep what it got beside the items that fail.
+            yield from (_complete(again, item) for item in rest if not raised)
             yield from (judgment for item in rest for judgment in alone[item.id] if raised)
 
 
