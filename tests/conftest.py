@@ -77,11 +77,13 @@ def _no_ambient_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def cli() -> Callable[..., Result]:
     """``cli("eval", "--model", ...)`` in this process: a result with exit_code, stdout and stderr."""
     from rmbench.cli import main
+    from rmbench.errors import Exit
 
     def call(*args: Any) -> Result:
         result = CliRunner().invoke(main, [str(a) for a in args])
         if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception  # a traceback is never what a user should see
+            raise result.exception
+        assert result.exit_code != Exit.CRASH, result.stderr  # an unexpected error is never what a user should see
         return result
 
     return call

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from click.testing import Result
+from msgspec.structs import replace
 
 from rmbench import store
 
@@ -227,6 +228,28 @@ def test_an_adapter_file_of_ones_own(cli: Cli, tmp_path: Path) -> None:
     assert "does not use --samples" in cli(*args, "--samples", "3").stderr
     (tmp_path / "mine.py").write_text("x = 1")
     assert "has no OPTIONS and no open" in cli(*args).stderr
+
+
+def test_list_says_how_runs_stand_and_hides_none(cli: Cli, tmp_path: Path) -> None:
+    for model in ("oracle", "random", "constant"):
+        assert cli("eval", "--model", model, "--suite", "starter", "--out", tmp_path).exit_code == 0
+    one, two = store.resolve("random", tmp_path), store.resolve("constant", tmp_path)
+    (two / store.RUN).write_text("{}")
+    run = store.read_run(one)
+    stored = store.read(one)
+    half = dict(list(stored.judgments.items())[:100])
+    store.import_run(tmp_path, replace(run, status="running", done=7), stored.facts, half)
+    listed = {r["model"]: r for r in json.loads(cli("list", "runs", "--results", tmp_path, "--json").stdout)["runs"]}
+    assert {name: r["status"] for name, r in listed.items()} == {
+        "oracle": "complete", "random": "paused", two.parent.name: "unreadable",
+    }  # fmt: skip
+    assert listed["random"]["items"] == "100/383"  # what stands in run.json was written some time before
+    assert f"{two / store.RUN} has schema None" in listed[two.parent.name]["problem"]
+    shown = cli("list", "runs", "--results", tmp_path)
+    assert shown.exit_code == 0
+    assert all(str(path) in shown.stdout for path in (one, two))
+    assert f"Unreadable: {two / store.RUN} has schema None" in shown.stdout
+    assert cli("compare", "oracle", "random", "--results", tmp_path).exit_code == 0  # and bars nobody's way
 
 
 def lines_in(folder: Path) -> int:

@@ -101,19 +101,83 @@ class Failing(Batchy):
             yield judgment
 
 
-def test_a_failed_batch_becomes_error_judgments_and_is_tried_again(tmp_path: Path, suite: Suite) -> None:
+def test_items_that_are_forgotten_are_errors_and_tried_again(tmp_path: Path, suite: Suite) -> None:
     whole = content(run(Batchy(), suite, tmp_path / "whole"))
-    for kind, said in (({"raises": True}, "RuntimeError: out of luck"), ({"silent": True}, "gave no judgment")):
-        root = tmp_path / said[:4]
-        stored = run(Failing(**kind), suite, root)  # type: ignore[arg-type]
-        assert stored.run.errors == 32 - 5
-        failed = [j for j in stored.judgments.values() if j.error]
-        assert all(said in str(j.error) for j in failed)
-        mended = Batchy()
-        again = run(mended, suite, root)
-        assert mended.asked == [32]  # its block, whole
-        assert again.run.errors == 0
-        assert content(again) == whole
+    stored = run(Failing(silent=True), suite, tmp_path / "silent")
+    assert stored.run.errors == 32 - 5
+    assert all("gave no judgment" in str(j.error) for j in stored.judgments.values() if j.error)
+    mended = Batchy()
+    again = run(mended, suite, tmp_path / "silent")
+    assert mended.asked == [32]  # its block, whole
+    assert again.run.errors == 0
+    assert content(again) == whole
+
+
+def test_a_batch_that_failed_by_accident_leaves_no_trace(tmp_path: Path, suite: Suite) -> None:
+    adapter = Failing(raises=True)
+    stored = run(adapter, suite, tmp_path / "raises")
+    assert adapter.asked[1 : 1 + 34] == [32, *[1] * 32, 32]  # the block, each of its items alone, the block again
+    assert content(stored) == content(run(Batchy(), suite, tmp_path / "whole"))
+
+
+class Choking(Batchy):
+    """Raises at some items, wherever they stand in a batch; ``together`` also at any batch of more than one."""
+
+    def __init__(self, at: Sequence[str], *, exact: bool = True, together: bool = False, **more: Any) -> None:
+        super().__init__(exact=exact, **more)
+        self._at, self._together = set(at), together
+
+    def judge(self, items: Sequence[Item]) -> Iterator[Judgment]:
+        for n, judgment in enumerate(super().judge(items)):
+            if judgment.item_id in self._at or (self._together and len(items) > 1 and n == 1):
+                raise RuntimeError(f"cannot judge {judgment.item_id} \udcff")
+            yield judgment
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_only_the_items_fail_at_which_the_adapter_raises(tmp_path: Path, suite: Suite, exact: bool) -> None:
+    """The others have the bits of a block without the failing ones, whatever happened on the way."""
+    ids = [item.id for item in suite.items]
+    at = [ids[6], ids[40], ids[41], ids[63], ids[382]]
+    stored = run(Choking(at, exact=exact), suite, tmp_path / "a")
+    failed = {i: j.error for i, j in stored.judgments.items() if j.error is not None}
+    assert failed == {i: f"RuntimeError: cannot judge {i} \\udcff" for i in at}  # as it can be stored
+    assert stored.run.errors == len(at)
+    assert stored.run.status == "complete"
+    if exact:
+        without = [item for item in suite.items[32:64] if item.id not in at]
+        batch = sum(len(r) for item in without for r in item.responses)
+        for item in without:
+            assert stored.judgments[item.id].scores == tuple(len(r) + 1e-9 * batch for r in item.responses)
+    for n, after in enumerate((5, 33, 60)):  # killed on the way, before the block, in its search, in its second scoring
+        root = tmp_path / f"killed-{n}"
+        with pytest.raises(KeyboardInterrupt):
+            run(Choking(at, exact=exact, die_after=after), suite, root)
+        assert content(run(Choking(at, exact=exact), suite, root)) == content(stored)
+    assert content(run(Batchy(exact=exact), suite, tmp_path / "a")) == content(
+        run(Batchy(exact=exact), suite, tmp_path / "whole")
+    )
+
+
+def test_a_block_that_fails_only_together_keeps_what_its_items_gave_alone(tmp_path: Path, suite: Suite) -> None:
+    adapter = Choking([], together=True)
+    stored = run(adapter, suite, tmp_path)
+    assert stored.run.errors == 0
+    for item in suite.items:
+        alone = sum(map(len, item.responses))
+        assert stored.judgments[item.id].scores == tuple(len(r) + 1e-9 * alone for r in item.responses)
+
+
+def test_an_adapter_that_always_raises_is_not_tried_at_every_item(tmp_path: Path, suite: Suite) -> None:
+    adapter = Choking([item.id for item in suite.items])
+    with pytest.raises(TooManyErrors, match="64 of 64 items failed"):
+        run(adapter, suite, tmp_path)
+    assert adapter.asked == [32, *[1] * 8] * 2
+    path = store.find(tmp_path)[0]
+    assert store.state(path, store.read_run(path)) == "failed"
+    run(Batchy(), suite, tmp_path)
+    assert store.state(path, store.read_run(path)) == "complete"
+    assert store.STOPPED not in store.read_run(path).info
 
 
 def test_nan_is_never_a_win_and_never_raises_accuracy(tmp_path: Path, suite: Suite) -> None:

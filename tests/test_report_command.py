@@ -74,20 +74,20 @@ def test_check_fails_when_a_result_or_a_report_changed(tmp_path: Path) -> None:
     out = tmp_path / "reports"
     options = (root, "--out", out, "--format", "md,csv,tex")
     missing = report(*options, "--check")
-    assert missing.exit_code == 1
+    assert missing.exit_code == 3  # 1 is a failed gate
     assert not out.exists()
     assert report(*options).exit_code == 0
     before = {f: f.stat().st_mtime_ns for f in out.iterdir()}
     assert report(*options, "--check").exit_code == 0
     (out / "toy.md").write_text("edited")
     stale = report(*options, "--check")
-    assert stale.exit_code == 1
+    assert stale.exit_code == 3
     assert "toy.md" in stale.output
     assert "toy.csv" not in stale.output
     assert report(*options).exit_code == 0
     made.run(root, made.suite(24), "new", seed=99)
     stale = report(*options, "--check", "--json")
-    assert stale.exit_code == 1
+    assert stale.exit_code == 3
     assert json.loads(stale.output)["stale"] == ["toy.csv", "toy.md", "toy.tex"]
     # A check writes nothing, and a report only what differs.
     assert all(f.stat().st_mtime_ns == t for f, t in before.items() if f.name != "toy.md")
@@ -95,10 +95,23 @@ def test_check_fails_when_a_result_or_a_report_changed(tmp_path: Path) -> None:
 
 def test_an_empty_results_folder_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
-    result = report(tmp_path / "results", "--out", tmp_path / "reports")
-    assert result.exit_code == 0
-    assert "rmbench eval" in result.output
-    assert list((tmp_path / "reports").iterdir()) == []
+    for more in ((), ("--check",)):
+        result = report(tmp_path / "results", "--out", tmp_path / "reports", *more)
+        assert result.exit_code == 2
+        assert (
+            result.stderr
+            == f"Error: no runs in {tmp_path / 'results'}; make one with rmbench eval --model M --suite S\n"
+        )
+    assert not (tmp_path / "reports").exists()
+
+
+def test_runs_deeper_down_are_named(results: Path, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b").symlink_to(results)
+    for folder in (tmp_path, tmp_path / "a"):
+        result = report(folder, "--out", tmp_path / "reports")
+        assert result.exit_code == 2
+        assert result.stderr == f"Error: no runs in {folder}, but deeper down: give {tmp_path / 'a' / 'b'} instead\n"
 
 
 def test_one_run_only(tmp_path: Path) -> None:
@@ -140,7 +153,9 @@ def test_a_suite_by_name_and_runs_by_model(results: Path, tmp_path: Path, monkey
     assert result.exit_code == 0, result.output
     models = {r["model"] for b in json.loads(result.output)["boards"] for r in b["rows"]}
     assert models == {"org/good", "judge"}
-    assert report("--suite", "elsewhere", "--out", tmp_path, "--format", "csv").exit_code == 0
+    elsewhere = report("--suite", "elsewhere", "--out", tmp_path, "--format", "csv")
+    assert elsewhere.exit_code == 2
+    assert f"no runs of suite 'elsewhere' in {results}; there are runs of toy" in elsewhere.stderr
     wrong = report("org/god", "--out", tmp_path)
     assert wrong.exit_code == 2
     assert "org/good" in wrong.output
@@ -166,8 +181,14 @@ def test_the_trend_reads_steps_or_a_file(tmp_path: Path) -> None:
     assert report(tmp_path / "results", "--out", out, "--format", "svg", "--x", table).exit_code == 0
     assert ">sizes</text>" in (out / "toy-trend.svg").read_text()
     table.write_text("name,x\nother,7\n")
-    for wrong in (table, tmp_path / "absent.csv"):
-        assert report(tmp_path / "results", "--out", out, "--format", "svg", "--x", wrong).exit_code == 2
+    for wrong, why in (
+        (table, "no column 'model'"),
+        (tmp_path / "absent.csv", "No such file or directory"),
+        (tmp_path, "Is a directory"),
+    ):
+        refused = report(tmp_path / "results", "--out", out, "--format", "svg", "--x", wrong)
+        assert refused.exit_code == 2
+        assert refused.stderr == f"Error: --x {wrong}: neither 'step' nor a CSV with the columns model and x ({why})\n"
     one = report(tmp_path / "results" / "other-6e5d4ee0", "--x", "step")
     assert one.exit_code == 2
 
@@ -198,3 +219,36 @@ def test_a_page_of_own_data_takes_its_texts_from_the_file(tmp_path: Path) -> Non
     given = report(tmp_path / "results", "--out", tmp_path / "b", "--format", "html", "--data", file)
     assert given.exit_code == 0
     assert "not at hand" not in (tmp_path / "b" / page.name).read_text()
+
+
+def test_a_damaged_run_is_named_and_the_others_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    of = made.suite(24)
+    root = tmp_path / "results"
+    whole = made.run(root, of, "whole", seed=1)
+    damaged = made.run(root, of, "damaged", seed=2)
+    other = made.run(root, of, "other", seed=3)
+    judgments = (damaged / store.JUDGMENTS).read_bytes()
+    (damaged / store.JUDGMENTS).write_bytes(judgments.replace(b"item_id", b"item_ID", 1))
+    (other / store.RUN).write_text("{")
+    for more in ((), ("--suite", "toy")):
+        result = report(root, "--out", tmp_path / "o", "--format", "csv", "--json", *more)
+        assert result.exit_code == 0, result.stderr
+        said = json.loads(result.stdout)
+        assert {r["model"] for b in said["boards"] for r in b["rows"]} == {"whole"}
+        assert len(said["left_out"]) == 2
+        assert f"Left out: {damaged / store.JUDGMENTS}:1: the line's checksum does not match" in result.stderr
+        assert f"Left out: {other / store.RUN} cannot be read" in result.stderr
+    # One that is asked for by name is not left out in silence, and nobody else's way is barred by it.
+    monkeypatch.setenv("RMBENCH_RESULTS", str(root))
+    for name, path in (("damaged", damaged), ("other", other)):
+        for ref in (name, path):
+            asked = report(ref, "whole", "--out", tmp_path / "p", "--format", "csv")
+            assert asked.exit_code == 2
+            assert str(path) in asked.stderr
+    assert report("whole", "--out", tmp_path / "p", "--format", "csv").exit_code == 0
+    nobody = report("nobody", "--out", tmp_path / "p")
+    assert "1 there cannot be read, rmbench list runs names them" in nobody.stderr
+    (whole / store.RUN).unlink()
+    none = report(root, "--out", tmp_path / "p")
+    assert none.exit_code == 2
+    assert "the line's checksum does not match" in none.stderr

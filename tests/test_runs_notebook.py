@@ -95,3 +95,13 @@ def test_runs_of_other_items_are_not_compared(tmp_path: Path) -> None:
     first, second = made.run(tmp_path, a, "a"), made.run(tmp_path, b, "b")
     with pytest.raises(Undecided):
         rmbench.load_runs(tmp_path).compare(str(first), str(second))
+
+
+def test_a_damaged_run_is_warned_of_and_the_others_are_loaded(tmp_path: Path) -> None:
+    made.run(tmp_path, made.suite(8), "m")
+    damaged = made.run(tmp_path, made.suite(8), "n", seed=1)
+    lines = (damaged / "judgments.jsonl").read_bytes()
+    (damaged / "judgments.jsonl").write_bytes(lines.replace(b"item_id", b"item_ID", 1))
+    with pytest.warns(UserWarning, match="left out: .*judgments.jsonl:1: the line's checksum does not match"):
+        runs = rmbench.load_runs(tmp_path)
+    assert [s.run.model for s in runs] == ["m"]

@@ -103,12 +103,60 @@ def test_a_changed_byte_is_noticed(tmp_path: Path, data: st.DataObject) -> None:
     with pytest.raises(BadRun, match=r"judgments\.jsonl:\d"):
         store.read(path)
     with store.open_run(tmp_path, run_of(), FACTS) as writer:
-        assert writer.damaged
+        assert writer.mended
         assert all(judgment(int(i[1:])) == j for i, j in writer.judgments.items())
         writer.append([judgment(k) for k in range(3) if f"i{k}" not in writer.judgments])
         writer.seal(run_of())
     assert (path / store.JUDGMENTS).read_bytes() == whole
     (path / store.DAMAGED).unlink()
+
+
+@pytest.mark.parametrize("status", ["running", "complete"])
+def test_line_ends_that_git_changed_are_no_damage(tmp_path: Path, status: str) -> None:
+    """autocrlf makes every LF a CRLF; no line that we write holds a bare CR, so nothing else is meant by one."""
+    path = sealed(tmp_path)
+    run = replace(run_of(), status=status)
+    store.import_run(tmp_path, run, FACTS, {f"i{k}": judgment(k) for k in range(3)})
+    whole = {file.name: file.read_bytes() for file in path.iterdir()}
+    for file in path.iterdir():
+        file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    stored = store.read(path)
+    assert stored.judgments == {f"i{k}": judgment(k) for k in range(3)}
+    assert stored.facts == tuple(FACTS)
+    with store.open_run(tmp_path, run, FACTS) as writer:
+        assert len(writer.judgments) == 3
+        (said,) = writer.mended
+        assert "its lines ended in CRLF, as git's autocrlf makes them; put back, nothing is computed again" in said
+        assert "'results/** -text'" in said
+    assert {name: (path / name).read_bytes() for name in whole} == whole
+    assert not (path / store.DAMAGED).exists()
+    with store.open_run(tmp_path, run, FACTS) as writer:
+        assert not writer.mended
+
+
+def test_a_changed_line_end_hides_no_damage(tmp_path: Path) -> None:
+    path = sealed(tmp_path)
+    lines = (path / store.JUDGMENTS).read_bytes().replace(b"\n", b"\r\n")
+    (path / store.JUDGMENTS).write_bytes(lines.replace(b"i1", b"i7", 1))
+    with pytest.raises(BadRun, match=r"judgments\.jsonl:2"):
+        store.read(path)
+    with store.open_run(tmp_path, run_of(), FACTS) as writer:
+        assert set(writer.judgments) == {"i0", "i2"}
+        damaged, ends = writer.mended
+        assert damaged.endswith(": line 2")
+        assert "CRLF" in ends
+
+
+def test_a_run_is_running_only_while_a_process_holds_it(tmp_path: Path) -> None:
+    with store.open_run(tmp_path, run_of(), FACTS) as writer:
+        writer.append([judgment(0)])
+        assert store.state(writer.path, store.read_run(writer.path)) == "running"
+    assert store.state(writer.path, store.read_run(writer.path)) == "paused"
+    given_up = replace(run_of(), info={store.STOPPED: "too many errors"})
+    store.import_run(tmp_path, given_up, FACTS, {})
+    assert store.state(writer.path, store.read_run(writer.path)) == "failed"
+    for status in ("complete", "imported"):
+        assert store.state(writer.path, replace(run_of(), status=status)) == status
 
 
 def _try_to_open(root: Path, said: multiprocessing.Queue[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -118,11 +119,11 @@ def read(ref: str, *, revision: str | None = None, trust_remote_code: bool = Fal
     that is damaged or one part of several; MissingExtra where the hub's client or the ``gguf`` library is needed and
     absent. Python files are fetched only with ``trust_remote_code``.
     """
-    folder = Path(ref).expanduser()
-    if not folder.is_dir():
-        if folder.suffix.lower() == ".gguf" and folder.is_file():
+    folder = Path(os.path.expanduser(ref))
+    if not os.path.isdir(folder):
+        if folder.suffix.lower() == ".gguf" and os.path.isfile(folder):
             return _read_gguf(ref, folder)
-        if folder.exists():
+        if os.path.exists(folder):
             raise BadModel(
                 f"model {ref!r} is a file; give a *.gguf file, or the folder that holds config.json and *.safetensors"
             )

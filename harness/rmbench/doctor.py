@@ -59,12 +59,13 @@ def machine() -> dict[str, Any]:
         "gpus": _gpus(),
         "folders": {},
     }
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    home = os.path.expanduser("~")  # "~" itself for a user without a home
+    hub = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or f"{home}/.cache") / "huggingface"
     folders = {
         "results": store.default_root(),
         "data (RMBENCH_DATA)": Path(os.environ["RMBENCH_DATA"]) if os.environ.get("RMBENCH_DATA") else None,
-        "cache": Path(os.environ.get("RMBENCH_CACHE") or Path.home() / ".cache" / "rmbench"),
-        "hub (HF_HOME)": Path(os.environ.get("HF_HOME") or cache / "huggingface"),
+        "cache": suites.cache(),
+        "hub (HF_HOME)": Path(hub),
     }
     for name, folder in folders.items():
         found["folders"][name] = None if folder is None else _folder(folder)
@@ -236,8 +237,10 @@ def _version(package: str) -> str | None:
 def _gpus() -> list[str]:
     if _version("torch") is None:
         return []
-    import torch
-
+    try:
+        import torch
+    except (ImportError, OSError) as error:  # an installation without its libraries is what doctor is asked about
+        return [f"unknown: torch cannot be imported ({error})"]
     if not torch.cuda.is_available():
         return []
     made = []
@@ -249,10 +252,10 @@ def _gpus() -> list[str]:
 
 def _folder(folder: Path) -> dict[str, Any]:
     """Its free space, and whether it can be written: that of the nearest folder above which exists."""
-    there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    there = next(p for p in (folder, *folder.absolute().parents) if os.path.exists(p))
     return {
         "path": str(folder),
-        "exists": folder.exists(),
+        "exists": os.path.exists(folder),
         "writable": os.access(there, os.W_OK),
         "free_gib": round(shutil.disk_usage(there).free / 2**30, 1),
     }

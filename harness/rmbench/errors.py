@@ -12,18 +12,36 @@
     ├── Undecided               exit 3: could not decide (incomplete, other suite hash, too few items, too many errors)
     ├── StoreError              exit 2: the disk is full, the folder not writable, another process holds the run
     └── TooManyErrors           exit 3: an eval stopped because too many items failed; what was done is kept
+
+Any other exception that reaches the command line is exit 4.
 """
 
 from __future__ import annotations
 
 import difflib
+import enum
 from collections.abc import Iterable
+
+
+class Exit(enum.IntEnum):
+    """What every command returns. 1 is only ever a failed gate, and what could not be decided is never 0."""
+
+    FINE = 0
+    """Done, or the gate passed."""
+    FAILED = 1
+    """The gate failed."""
+    USAGE = 2
+    """What was typed, read or written cannot be used: an option, a file, a model, a full disk."""
+    UNDECIDED = 3
+    """No answer to rely on: an undecided gate, a pause, too many errors, stale reports (``report --check``)."""
+    CRASH = 4
+    """An unexpected error; one line says what and where its traceback was written."""
 
 
 class RmbenchError(Exception):
     """Base of all; ``exit_code`` is what the command line returns."""
 
-    exit_code = 2
+    exit_code: int = Exit.USAGE
 
 
 class UsageError(RmbenchError):
@@ -36,7 +54,8 @@ class UnknownName(UsageError):
     def __init__(self, kind: str, name: str, known: Iterable[str], more: str = "") -> None:
         known = sorted(known)
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(known) or 'none'}."
+        listed = ", ".join(known) if len(known) <= 50 else f"{', '.join(known[:5])} and {len(known) - 5:,} more"
+        hint = f"did you mean {', '.join(near)}?" if near else f"known: {listed or 'none'}."
         super().__init__(f"unknown {kind} {name!r}; {hint}{' ' + more if more else ''}")
 
 
@@ -62,7 +81,7 @@ class BadRun(UsageError):
 class Undecided(RmbenchError):
     """The question cannot be answered from what is there."""
 
-    exit_code = 3
+    exit_code = Exit.UNDECIDED
 
 
 class StoreError(RmbenchError):
@@ -72,4 +91,4 @@ class StoreError(RmbenchError):
 class TooManyErrors(RmbenchError):
     """An eval stopped because too many items failed."""
 
-    exit_code = 3
+    exit_code = Exit.UNDECIDED

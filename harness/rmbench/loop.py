@@ -8,6 +8,7 @@ batch continuously (``exact = False``) get all missing items at once and promise
 from __future__ import annotations
 
 import datetime
+import os
 import platform
 import shutil
 import time
@@ -29,6 +30,10 @@ BLOCK = 256
 
 STOPPING = 64
 """Items of a block, at most, where the run may stop early: it is asked after each."""
+
+
+PROBES = 8
+"""Items tried alone, all of which fail, that show that it is not the items."""
 
 
 class Progress(NamedTuple):
@@ -112,12 +117,12 @@ def evaluate(
         versions={"rmbench": version("rmbench"), "python": platform.python_version()},
         order=str(getattr(adapter, "order", "pointwise: order-free by construction")),
     )
+    if (whole := store.finished(root, run, facts)) is not None:
+        return _as_it_stands(whole, progress)
     with store.open_run(root, run, facts) as writer:
         loop = _Loop(adapter, writer, progress, max_errors, stop)
-        if writer.damaged:
-            lines = ", ".join(map(str, writer.damaged))
-            where = writer.path / store.JUDGMENTS
-            progress(loop.state(f"{where}: damaged, moved to {store.DAMAGED} and computed again: line {lines}"))
+        for said in writer.mended:
+            progress(loop.state(said))
         blocks = [[items[i] for i in places[at : at + size]] for at in range(0, len(items), size)]
         todo = [(n, block) for n, block in enumerate(blocks) if any(_open(writer, item) for item in block)]
         undone = {item.id for _, block in todo for item in block if exact or _open(writer, item)}
@@ -135,7 +140,6 @@ def evaluate(
         if len(writer.judgments) < len(items):  # stopped early by ``stop``
             writer.save(finished)
         elif finished.errors > max_errors * len(items):
-            writer.save(finished)
             raise loop.too_many()
         else:
             ended = _now() if todo or not finished.finished else finished.finished
@@ -143,6 +147,17 @@ def evaluate(
             shutil.rmtree(scratch, ignore_errors=True)
         stored = store.read(writer.path)
         store.write_estimates(writer.path, metrics.estimates(stored.run.suite, stored.facts, stored.judgments))
+    return stored
+
+
+def _as_it_stands(stored: store.Stored, progress: Callable[[Progress], None]) -> store.Stored:
+    """A run with nothing left to do; its estimates are made again where their file is not what it should be."""
+    run = stored.run
+    if os.access(stored.path, os.W_OK):
+        store.write_estimates(stored.path, metrics.estimates(run.suite, stored.facts, stored.judgments))
+    elif run.errors:
+        said = f"{stored.path} cannot be written: its {run.errors:,} errors are not tried again"
+        progress(Progress(run.n, run.n, run.errors, 0, said, run.n))
     return stored
 
 
@@ -164,7 +179,7 @@ class _Loop:
         self._stop = stop
         self._began = self._saved = time.monotonic()
         self._before = writer.run.seconds
-        self._earlier = writer.run.info
+        self._earlier = {name: said for name, said in writer.run.info.items() if name != store.STOPPED}
         self._judged = False
         self._tokens = 0
         # Counted along: after each of many small blocks, a count over all judgments would be the slowest part.
@@ -185,9 +200,10 @@ class _Loop:
         waiting = 0
         for number, judgment in backend(list(todo.items())):
             if judgment is not None:
-                pending.setdefault(number, {})[judgment.item_id] = judgment
-                new = judgment.item_id not in self._writer.judgments
-                waiting += new
+                made = pending.setdefault(number, {})
+                # An item is judged twice where another of its block failed: the later judgment counts, and one item.
+                waiting += judgment.item_id not in self._writer.judgments and judgment.item_id not in made
+                made[judgment.item_id] = judgment
                 self._tokens += judgment.tokens + judgment.generated
                 self._progress(base._replace(done=base.done + waiting, tokens=self._tokens))
                 continue
@@ -235,11 +251,13 @@ class _Loop:
             self._writer.save(self.run())
             self._saved = time.monotonic()
         if self._fresh >= 64 and self._failed > self._max_errors * self._fresh:
-            self._writer.save(self.run())
             raise self.too_many()
         return self._stop is not None and self._stop(judgments)
 
     def too_many(self) -> TooManyErrors:
+        """The error to raise, after the run was saved as given up."""
+        run = self.run()
+        self._writer.save(replace(run, info={**run.info, store.STOPPED: "too many errors"}))
         notes = "".join(f" Note: {note}." for note in getattr(self._adapter, "notes", ()))
         return TooManyErrors(
             f"{self._failed} of {self._fresh} items failed, more than the share of {self._max_errors:g} allowed by "
@@ -288,26 +306,73 @@ def _here(adapter: Adapter, blocks: Iterable[tuple[int, Sequence[Item]]]) -> Ite
 
 
 def guarded(adapter: Adapter, items: Sequence[Item]) -> Iterator[Judgment]:
-    """The adapter's judgments, each as it will be read from disk; where it raises, error judgments for those it still
-    owes."""
+    """The adapter's judgments of a block, each as it will be read from disk. An exception in it costs only the items at
+    which it is raised: they become error judgments.
+
+    Each item is then tried alone, and the rest is scored as one block again (a later judgment of an item replaces an
+    earlier one), as where workers die over an item (see cluster): so the bits depend on the block and on which items
+    fail. A rest that fails as well, though none of it does alone, keeps what its items gave alone. An adapter that
+    promises no bits is asked for what it still owes, in halves.
+    """
     owed = {item.id: item for item in items}
+    raised: list[str] = []
+    for judgment in _tried(adapter, items, raised):
+        owed.pop(judgment.item_id, None)
+        yield judgment
+    if not raised:
+        return
+    if len(items) == 1:
+        yield from (Judgment(item_id=i, error=raised[0]) for i in owed)
+    elif not getattr(adapter, "exact", True):
+        rest = list(owed.values())
+        for part in (rest[: len(rest) // 2], rest[len(rest) // 2 :]):
+            yield from guarded(adapter, part) if part else ()
+    else:
+        alone, failed = _alone(adapter, items, raised[0])
+        yield from (Judgment(item_id=i, error=said) for i, said in failed.items())
+        if rest := [item for item in items if item.id not in failed]:
+            raised.clear()
+            again = {judgment.item_id: judgment for judgment in _tried(adapter, rest, raised)}
+            # One that is not judged this time must not keep what it got beside the items that fail.
+            yield from (_complete(again, item) for item in rest if not raised)
+            yield from (judgment for item in rest for judgment in alone[item.id] if raised)
+
+
+def _alone(adapter: Adapter, items: Sequence[Item], said: str) -> tuple[dict[str, list[Judgment]], dict[str, str]]:
+    """What items give when each is tried alone, and the errors of those at which the adapter then raises. Where it does
+    at all of the first ``PROBES``, from all over the block, it is the adapter that fails: the rest is not tried."""
+    alone: dict[str, list[Judgment]] = {}
+    failed: dict[str, str] = {}
+    step = max(1, len(items) // PROBES)
+    for tried, item in enumerate(item for start in range(step) for item in items[start::step]):
+        raised: list[str] = []
+        if tried == len(failed) >= PROBES:
+            raised.append(said)
+        else:
+            alone[item.id] = list(_tried(adapter, [item], raised))
+        if raised:
+            failed[item.id] = raised[0]
+    return alone, failed
+
+
+def _tried(adapter: Adapter, items: Sequence[Item], raised: list[str]) -> Iterator[Judgment]:
+    """The adapter's judgments until it raises; what it then said is put into ``raised``."""
+    responses = {item.id: len(item.responses) for item in items}
     try:
         for judgment in adapter.judge(items):
             # What disk would change (a rating of 7 becomes 7.0) or refuse must be so from the start: a run that was
             # resumed has the bits of one that was not.
             made = msgspec.json.decode(msgspec.json.encode(judgment), type=Judgment)
-            item = owed.pop(made.item_id, None)
-            if item is not None and made.scores is not None and len(made.scores) != len(item.responses):
-                said = f"the adapter gave {len(made.scores)} scores for {len(item.responses)} responses"
-                made = Judgment(item_id=item.id, error=said, ballots=made.ballots)
+            asked = responses.get(made.item_id)
+            if asked is not None and made.scores is not None and len(made.scores) != asked:
+                said = f"the adapter gave {len(made.scores)} scores for {asked} responses"
+                made = Judgment(item_id=made.item_id, error=said, ballots=made.ballots)
             yield made
     except RmbenchError:
         raise
     except Exception as error:  # noqa: BLE001 - the one batch boundary: one bad batch must not end a long run
         said = f"{type(error).__name__}: {error}".strip()[:500]
-        for item in items:
-            if item.id in owed:
-                yield Judgment(item_id=item.id, error=said)
+        raised.append(said.encode("utf-8", "backslashreplace").decode())  # lone surrogates cannot be stored
 
 
 def _added(before: Any, now: Any) -> Any:

@@ -185,23 +185,28 @@ def to_item(row: Row, read: Recognised, item_id: str) -> Item:
     if "system" in name and row.get(name["system"]):
         prompt = (Message(role="system", content=row.text(name["system"])), *prompt)
     return Item(
-        id=str(row[name["id"]]) if row.get(name.get("id", "")) not in (None, "") else item_id,
+        id=str(row[name["id"]]) if _given(row, name, "id") else item_id,
         subset=_subset(row, name),
         prompt=prompt,
         turns=turns,
         responses=responses,
         grades=grades,
-        strength=row.number(name["strength"]) if row.get(name.get("strength", "")) not in (None, "") else None,
+        strength=row.number(name["strength"]) if _given(row, name, "strength") else None,
         meta=_meta(row, name),
     )
+
+
+def _given(row: Row, name: Mapping[str, str], what: str) -> bool:
+    """Whether the row has a value in the column for ``what``. pandas writes its index as a column without a name."""
+    return what in name and row.get(name[what]) not in (None, "")
 
 
 def _meta(row: Row, name: Mapping[str, str]) -> dict[str, Any]:
     """What judges and heads look up beside the texts, where the row has it."""
     meta: dict[str, Any] = {}
-    if row.get(name.get("reference", "")) not in (None, ""):
+    if _given(row, name, "reference"):
         meta["reference"] = row.text(name["reference"])
-    if row.get(name.get("unsafe", "")) not in (None, ""):
+    if _given(row, name, "unsafe"):
         said = _plain(row[name["unsafe"]])
         if said not in ("0", "1", "true", "false", "yes", "no"):
             raise row.fail(f"{name['unsafe']!r} is {row[name['unsafe']]!r}; it must be true or false")

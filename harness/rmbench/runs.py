@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rmbench import store
 from rmbench.core import Estimate
-from rmbench.errors import UnknownName, UsageError
+from rmbench.errors import BadRun, UnknownName, UsageError
 from rmbench.metrics import summary
 from rmbench.report import leaderboard, markdown, tidy
 from rmbench.report.leaderboard import Board, title
@@ -24,12 +25,18 @@ if TYPE_CHECKING:
 def load_runs(results: str | Path | None = None, suite: str | None = None) -> Runs:
     """All runs below a results folder (default: ``RMBENCH_RESULTS``, else ``results``), optionally of one suite.
 
-    Raises BadRun for a folder that cannot be read, UsageError for one that does not exist.
+    A run that cannot be read is left out, with a warning that names it. Raises UsageError for a folder that does not
+    exist.
     """
     root = Path(results) if results is not None else store.default_root()
     if not root.is_dir():
         raise UsageError(f"results folder {root} does not exist; rmbench eval makes one")
-    stored = [store.read(path) for path in store.find(root, suite)]
+    stored = []
+    for path in store.find(root, suite):
+        try:
+            stored.append(store.read(path))
+        except BadRun as error:
+            warnings.warn(f"left out: {error}", stacklevel=2)
     made = [(s, summary.estimates(s.run.suite, s.facts, s.judgments)) for s in stored]
     return Runs(root, made, leaderboard.read_published(root / "published.csv"))
 
@@ -125,7 +132,7 @@ class Runs(Sequence[Stored]):
             {
                 "suite": s.run.suite.name,
                 "model": leaderboard.plain(s.run.model),
-                "status": s.run.status,
+                "status": store.state(s.path, s.run),
                 "items": f"{len(s.judgments):,} of {s.run.n:,}",
                 "errors": s.run.errors,
                 "folder": str(s.path),
@@ -197,7 +204,7 @@ class Plot(NamedTuple):
         path = Path(file)
         if path.suffix not in (".svg", ".png"):
             raise UsageError(f"{path}: plots are saved as .svg or .png")
-        path.write_bytes(plots.svg(self.figure) if path.suffix == ".svg" else plots.png(self.figure))
+        store.write_file(path, plots.svg(self.figure) if path.suffix == ".svg" else plots.png(self.figure))
         return path
 
     def _repr_svg_(self) -> str:

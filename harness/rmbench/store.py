@@ -8,6 +8,8 @@ A run's folder ``results/<model>-<fingerprint>/<suite>-v<version>/`` holds::
                       running (the last line of an item counts), in item order once complete
     estimates.json    derived, can be made again at any time
     damaged.jsonl     only after an accident: lines whose checksum failed, moved aside and computed again
+
+Lines that end in CRLF are read as they were written: git's autocrlf makes them of ours, and no line holds a bare CR.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import contextlib
 import fcntl
 import os
 import re
+import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -33,6 +36,10 @@ RUN, ITEMS, JUDGMENTS, ESTIMATES, DAMAGED = (
     "estimates.json",
     "damaged.jsonl",
 )
+
+
+STOPPED = "stopped"
+"""In a run's ``info``: why it was given up before its end."""
 
 
 class Stored(NamedTuple):
@@ -122,31 +129,70 @@ def read_run(path: Path) -> Run:
 
 
 def find(root: Path, suite: str | None = None) -> list[Path]:
-    """All run folders below a results root (or the root itself, if it is one), sorted."""
-    if (root / RUN).is_file():
+    """All run folders below a results root (or the root itself, if it is one), sorted. Those whose run.json cannot be
+    read are among them whatever the suite: reading one says why."""
+    if os.path.isfile(root / RUN):
         found = [root]
     else:
         found = sorted(p.parent for p in [*root.glob(f"*/{RUN}"), *root.glob(f"*/*/{RUN}")])
-    return [p for p in found if suite is None or read_run(p).suite.name == suite]
+    return [p for p in found if suite is None or (run := _readable(p)) is None or run.suite.name == suite]
+
+
+def nothing(root: Path) -> str:
+    """What to type where ``find`` finds nothing: runs may lie deeper than it looks."""
+    deeper = sorted({p.parents[2] for level in ("*/*/*", "*/*/*/*") for p in root.glob(f"{level}/{RUN}")})
+    if deeper:
+        return f"no runs in {root}, but deeper down: give {' or '.join(map(str, deeper[:3]))} instead"
+    return f"no runs in {root}; make one with rmbench eval --model M --suite S"
+
+
+def _readable(path: Path) -> Run | None:
+    try:
+        return read_run(path)
+    except BadRun:
+        return None
+
+
+def state(path: Path, run: Run) -> str:
+    """``complete`` or ``imported``; else ``running`` while a process holds the run, ``failed`` where too many errors
+    stopped it, or ``paused``."""
+    if run.status != "running":
+        return run.status
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return "running"
+        finally:
+            os.close(handle)
+    return "failed" if run.info.get(STOPPED) else "paused"
 
 
 def resolve(ref: str, root: Path, suite: str | None = None) -> Path:
-    """A run's folder from a path or a model's name; asks by error where several fit."""
+    """A run's folder from a path or a model's name; asks by error where several fit. A run that cannot be read is in
+    nobody's way but its own model's."""
     path = Path(ref)
-    if (path / RUN).is_file():
+    if os.path.isfile(path / RUN):
         return path
-    matching = find(path, suite) if path.is_dir() else []
-    runs = {p: read_run(p) for p in matching or find(root, suite)}
-    if not matching:
-        names = {ref}
-        if path.is_dir():  # without runs in it: the checkpoint itself, whose runs bear its name
-            names |= {path.resolve().name, "/".join(path.resolve().parts[-2:])}
-        matching = [p for p, run in runs.items() if names & {run.model, p.parent.name, run.fingerprint}]
+    matching = find(path, suite) if os.path.isdir(path) else []
+    looked = matching or find(root, suite)
+    runs = {p: run for p in looked if (run := _readable(p)) is not None}
+    names = {ref}
+    if not matching and os.path.isdir(path):  # without runs in it: the checkpoint itself, whose runs bear its name
+        names |= {path.resolve().name, "/".join(path.resolve().parts[-2:])}
+    broken = [p for p in looked if p not in runs]
+    for p in broken:
+        ours = matching or p.parent.name in names or p.parent.name.rpartition("-")[0] in map(slug, names)
+        if ours and (suite is None or p.name.startswith(f"{slug(suite)}-v")):
+            read_run(p)  # says what is wrong with it
+    matching = matching or [p for p, run in runs.items() if names & {run.model, p.parent.name, run.fingerprint}]
     whole = [p for p in matching if runs[p].limit is None] or matching
     if len(whole) == 1:
         return whole[0]
     if not whole:
-        raise UnknownName("run", ref, {run.model for run in runs.values()}, f"(looked in {root})")
+        unread = f"; {len(broken)} there cannot be read, rmbench list runs names them" if broken else ""
+        raise UnknownName("run", ref, {run.model for run in runs.values()}, f"(looked in {root}{unread})")
     listed = "\n  ".join(str(p) for p in whole)
     raise UsageError(
         f"{ref!r} fits {len(whole)} runs; name one of them by its folder, or its suite by --suite:\n  {listed}"
@@ -163,8 +209,28 @@ def read_estimates(path: Path) -> list[Estimate]:
 
 
 def write_estimates(path: Path, estimates: Sequence[Estimate]) -> None:
-    """Replaces estimates.json atomically; the same estimates give the same bytes."""
-    _replace(path / ESTIMATES, msgspec.json.format(msgspec.json.encode(list(estimates)), indent=1) + b"\n")
+    """Replaces estimates.json atomically; the same estimates give the same bytes, and then nothing is written."""
+    data = msgspec.json.format(msgspec.json.encode(list(estimates)), indent=1) + b"\n"
+    with contextlib.suppress(OSError):
+        if (path / ESTIMATES).read_bytes() == data:
+            return
+    _replace(path / ESTIMATES, data)
+
+
+def finished(root: Path, run: Run, facts: Sequence[Facts]) -> Stored | None:
+    """The run on disk where an eval of it has nothing to do: it is whole, of these items, described as now and without
+    errors; in a folder that cannot be written, whole and of these items."""
+    path = folder(root, run)
+    try:
+        there = read(path)
+    except BadRun:
+        return None
+    if there.run.status != "complete" or there.run.suite_hash != run.suite_hash or there.facts != tuple(facts):
+        return None
+    if not os.access(path, os.W_OK):
+        return there
+    same = (there.run.suite, there.run.model) == (run.suite, run.model)
+    return there if same and not there.run.errors and b"\r" not in (path / JUDGMENTS).read_bytes() else None
 
 
 # Writing
@@ -174,14 +240,14 @@ class Writer:
     """A run's folder, held by one process from ``open_run`` until it is left."""
 
     def __init__(
-        self, path: Path, run: Run, facts: Sequence[Facts], judgments: dict[str, Judgment], damaged: Sequence[int]
+        self, path: Path, run: Run, facts: Sequence[Facts], judgments: dict[str, Judgment], mended: Sequence[str]
     ) -> None:
         self.path = path
         self.run = run
         self.judgments = judgments
         """By item id: what was there already and what has been appended."""
-        self.damaged = damaged
-        """Numbers of the damaged lines that were moved aside on opening."""
+        self.mended = mended
+        """What was wrong with the judgments on disk and was put right on opening, in words."""
         self._facts = {f.item_id: f for f in facts}
         self._order = [f.item_id for f in facts]
         self._file = _open(path / JUDGMENTS)
@@ -189,7 +255,7 @@ class Writer:
     def append(self, judgments: Sequence[Judgment]) -> None:
         """Commits judgments together: all are on disk when this returns."""
         data = b"".join(_line(j, self._facts[j.item_id].hash) for j in judgments)
-        with _disk(self.path):
+        with disk(self.path):
             self._file.write(data)
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -210,7 +276,7 @@ class Writer:
         self.save(run)
 
     def close(self) -> None:
-        with _disk(self.path):
+        with disk(self.path):
             self._file.close()
 
 
@@ -222,7 +288,7 @@ def open_run(root: Path, run: Run, facts: Sequence[Facts]) -> Iterator[Writer]:
     schema or of another suite hash.
     """
     path = folder(root, run)
-    _make(path)
+    make_folder(path)
     with _lock(path):
         if (path / RUN).exists():
             old = read_run(path)
@@ -240,9 +306,9 @@ def open_run(root: Path, run: Run, facts: Sequence[Facts]) -> Iterator[Writer]:
                 notes=old.notes,
             )
         _replace(path / ITEMS, b"".join(map(_facts_line, facts)))
-        judgments, damaged = _recover(path, facts)
+        judgments, mended = _recover(path, facts)
         _write_run(path, run)
-        writer = Writer(path, run, facts, judgments, damaged)
+        writer = Writer(path, run, facts, judgments, mended)
         try:
             yield writer
         finally:
@@ -252,7 +318,7 @@ def open_run(root: Path, run: Run, facts: Sequence[Facts]) -> Iterator[Writer]:
 def import_run(root: Path, run: Run, facts: Sequence[Facts], judgments: Mapping[str, Judgment]) -> Path:
     """Writes a whole finished run at once; replaces one of the same folder."""
     path = folder(root, run)
-    _make(path)
+    make_folder(path)
     with _lock(path):
         _replace(path / ITEMS, b"".join(map(_facts_line, facts)))
         _replace(
@@ -318,7 +384,7 @@ def _read_lines(file: Path) -> tuple[list[tuple[str, Judgment]], int, list[tuple
     torn = lines.pop()
     good, damaged = [], []
     for number, line in enumerate(lines, 1):
-        parsed = _parse(line)
+        parsed = _parse(line.removesuffix(b"\r"))
         if parsed is None:
             damaged.append((number, line))
         else:
@@ -340,21 +406,37 @@ def _read_facts(path: Path) -> Iterator[Facts]:
             raise BadRun(f"{file}:{number}: {error}; {again}") from error
 
 
-def _recover(path: Path, facts: Sequence[Facts]) -> tuple[dict[str, Judgment], list[int]]:
-    """What earlier sessions left: drops a torn last line, moves damaged lines aside, keeps the rest."""
+def _recover(path: Path, facts: Sequence[Facts]) -> tuple[dict[str, Judgment], list[str]]:
+    """What earlier sessions left, and what a reader must know of it: drops a torn last line, moves damaged lines
+    aside, keeps the rest."""
     file = path / JUDGMENTS
     lines, torn, damaged = _read_lines(file)
+    crlf = bool(lines) and b"\r" in file.read_bytes()
     if damaged:
-        with _disk(path), (path / DAMAGED).open("ab") as aside:
+        with disk(path), (path / DAMAGED).open("ab") as aside:
             aside.write(b"".join(line + b"\n" for _, line in damaged))
             os.fsync(aside.fileno())
+    if damaged or crlf:
         _replace(file, b"".join(_line(judgment, item_hash) for item_hash, judgment in lines))
     elif torn:
-        with _disk(path), file.open("rb+") as opened:
+        with disk(path), file.open("rb+") as opened:
             opened.truncate(file.stat().st_size - torn)
     hashes = {f.item_id: f.hash for f in facts}
     # A later line of the same item replaces an earlier one: a retried error, a block scored again.
-    return {j.item_id: j for item_hash, j in lines if hashes.get(j.item_id) == item_hash}, [n for n, _ in damaged]
+    return {j.item_id: j for item_hash, j in lines if hashes.get(j.item_id) == item_hash}, _said(path, damaged, crlf)
+
+
+def _said(path: Path, damaged: Sequence[tuple[int, bytes]], crlf: bool) -> list[str]:
+    said = []
+    if damaged:
+        listed = ", ".join(str(number) for number, _ in damaged)
+        said.append(f"{path / JUDGMENTS}: damaged, moved to {DAMAGED} and computed again: line {listed}")
+    if crlf:
+        said.append(
+            f"{path / JUDGMENTS}: its lines ended in CRLF, as git's autocrlf makes them; put back, nothing is computed "
+            f"again. A .gitattributes with 'results/** -text' keeps git from it"
+        )
+    return said
 
 
 # The disk
@@ -365,31 +447,81 @@ def _write_run(path: Path, run: Run) -> None:
     _replace(path / RUN, msgspec.json.format(msgspec.json.encode(run), indent=1) + b"\n")
 
 
-def _replace(file: Path, data: bytes) -> None:
-    """Writes beside and renames, so that a reader or a crash sees the old or the new file, never half of one."""
-    beside = file.with_name(f".{file.name}.tmp")
-    with _disk(file.parent):
+def write_file(file: Path, data: bytes) -> None:
+    """Writes any file, whole or not at all. A pipe or a device is written to as it is.
+
+    Raises StoreError where the disk refuses.
+    """
+    with _naming(file):
+        if _is_special(file):
+            file.write_bytes(data)
+        else:
+            _put(Path(os.path.realpath(file)), data)  # a link stays a link
+
+
+def append_file(file: Path, data: bytes) -> None:
+    """Adds to the end of a file all of the data or nothing. Raises StoreError where the disk refuses."""
+    with _naming(file):
+        special = _is_special(file)
+        before = file.stat().st_size if file.exists() else None
         try:
-            with beside.open("wb") as opened:
+            with file.open("ab") as opened:
                 opened.write(data)
-                opened.flush()
-                os.fsync(opened.fileno())
-            beside.replace(file)
         except OSError:
-            beside.unlink(missing_ok=True)  # half a file is in the way on a full disk
+            with contextlib.suppress(OSError):
+                if before is None:
+                    file.unlink()
+                elif not special:
+                    os.truncate(file, before)
             raise
+
+
+def _is_special(file: Path) -> bool:
+    """A pipe, a device, or a name of a stream: renaming a file over it would take it away."""
+    real = Path(os.path.realpath(file))
+    return real.is_relative_to("/dev") or real.is_relative_to("/proc") or (file.exists() and not file.is_file())
+
+
+@contextlib.contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or error
+        raise StoreError(f"cannot write {file}: {why}; name another file, or free some space") from error
+
+
+def _replace(file: Path, data: bytes) -> None:
+    with disk(file.parent):
+        _put(file, data)
     _sync(file.parent)
 
 
+def _put(file: Path, data: bytes) -> None:
+    """Writes beside and renames, so that a reader or a crash sees the old or the new file, never half of one."""
+    beside = file.with_name(f".{file.name}.tmp")
+    try:
+        with beside.open("wb") as opened:
+            opened.write(data)
+            opened.flush()
+            os.fsync(opened.fileno())
+        beside.replace(file)
+    except OSError:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)  # half a file is in the way on a full disk
+        raise
+
+
 def _open(file: Path) -> BinaryIO:
-    with _disk(file.parent):
+    with disk(file.parent):
         opened = file.open("ab")
     _sync(file.parent)
     return opened
 
 
-def _make(path: Path) -> None:
-    with _disk(path):
+def make_folder(path: Path) -> None:
+    """Makes a folder and those above it. Raises StoreError where the disk refuses, or a file stands there."""
+    with disk(path):
         path.mkdir(parents=True, exist_ok=True)
     for above in path.parents[:2]:
         _sync(above)
@@ -406,7 +538,8 @@ def _sync(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _disk(path: Path) -> Iterator[None]:
+def disk(path: Path) -> Iterator[None]:
+    """An OSError while it lasts is a StoreError about this folder."""
     try:
         yield
     except OSError as error:
@@ -419,11 +552,15 @@ def _disk(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
     # The folder itself is locked: the kernel lets go when the process dies, and no lock file is left behind.
-    with _disk(path):
+    with disk(path):
         handle = os.open(path, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(0.1)  # ``state`` may be looking, for a moment
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StoreError(
                 f"another process is writing the run in {path}; wait for it, or give another --out"

@@ -31,6 +31,7 @@ from rmbench.rows import Row, dialogue, messages
 __all__ = [
     "Data",
     "Row",
+    "cache",
     "card",
     "dialogue",
     "fetch",
@@ -86,14 +87,14 @@ class Data:
         source = self.suite.source.replace("{key}", name or "")
         if source.startswith("file:"):
             return [self._home / source.removeprefix("file:")], source
-        if self._folder is not None and self._folder.is_file():
+        if self._folder is not None and os.path.isfile(self._folder):
             if self._served not in (None, name):
                 raise BadData(f"{self.suite.name} reads several files; give --data their folder, not {self._folder}")
             self._served = name
             return [self._folder], source
         places = [self._folder] if self._folder else [Path(p) for p in [os.environ.get("RMBENCH_DATA")] if p]
         for place in places:
-            if not place.is_dir():
+            if not os.path.isdir(place):
                 raise BadData(f"data folder {place} does not exist; give --data a folder or file of rows")
             for pattern in globs:
                 if found := sorted(place.glob(pattern)):
@@ -101,7 +102,7 @@ class Data:
         if self._folder is not None:
             raise BadData(f"--data {self._folder} holds nothing for {self.suite.name}; looked for {', '.join(globs)}")
         fetched = _fetched(self.suite, name)
-        if fetched.is_file():
+        if fetched is not None and os.path.isfile(fetched):
             _check_fetched(fetched, self.suite)
             return [fetched], source
         if not source.startswith("hf:"):
@@ -276,8 +277,20 @@ def origin(suite: Suite) -> str:
 _HASHES = "SHA256.json"
 
 
-def _fetched(suite: Suite, key: str | None) -> Path:
-    root = Path(os.environ.get("RMBENCH_CACHE") or Path.home() / ".cache" / "rmbench")
+def cache() -> Path | None:
+    """``RMBENCH_CACHE``, else ``.cache/rmbench`` in the home folder; None for a user without one."""
+    if asked := os.environ.get("RMBENCH_CACHE"):
+        return Path(asked)
+    try:
+        return Path.home() / ".cache" / "rmbench"
+    except RuntimeError:
+        return None
+
+
+def _fetched(suite: Suite, key: str | None) -> Path | None:
+    root = cache()
+    if root is None:
+        return None
     folder = root / "data" / f"{suite.name.partition(':')[0]}-v{suite.version}"
     return folder / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', key or 'rows')}.jsonl.gz"
 
@@ -306,10 +319,12 @@ def fetch(ref: str) -> dict[str, str]:
         raise BadData(f"{suite.name} is not on the hub: bring the files of {suite.source} here by hand (--data)")
     hashes = {}
     for key, source in sources(suite).items():
+        file = _fetched(suite, key)
+        if file is None:
+            raise StoreError("this user has no home folder to keep data in: set RMBENCH_CACHE to a folder")
         found = rows.read_hub(source)
         # Rows are gathered before the file is opened, so that a broken download leaves no file behind.
         data = b"".join(msgspec.json.encode(dict(row)) + b"\n" for row in found)
-        file = _fetched(suite, key)
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             beside = file.with_name(f".{file.name}.tmp")
@@ -346,7 +361,7 @@ def _module(ref: str) -> tuple[ModuleType, str | None, Path]:
     if ref.endswith(".py") or ".py:" in ref:
         path, _, variant = ref.partition(".py")
         file = Path(path + ".py")
-        if not file.is_file():
+        if not os.path.isfile(file):
             raise UsageError(f"suite file {file} does not exist")
         return _import(file), variant.removeprefix(":") or None, file.parent
     name, _, variant = ref.partition(":")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
+import os
+import traceback
 from pathlib import Path
 from types import ModuleType
 
 from rmbench.adapters.options import Options
 from rmbench.core import Adapter
-from rmbench.errors import UnknownName, UsageError
+from rmbench.errors import BadModel, RmbenchError, UnknownName, UsageError
 
 BUILT_IN = ("baselines", "scalar", "heads", "judge", "dpo", "guard", "jury")
 """Each is a module here with ``OPTIONS`` (the option names it takes) and ``open(ref, options) -> Adapter``."""
@@ -73,14 +75,15 @@ def label(ref: str) -> str:
     if (path / "run.json").is_file():
         path = path.parent
     # Trainers call every checkpoint checkpoint-500; the folder above tells which run it was.
-    return f"{path.parent.name}/{path.name}" if path.name.startswith("checkpoint") else path.name
+    name = f"{path.parent.name}/{path.name}" if path.name.startswith("checkpoint") else path.name
+    return name.encode("utf-8", "backslashreplace").decode()  # a folder's name need not be UTF-8; a run's file is
 
 
 def open(ref: str, options: Options | None = None) -> Adapter:
     """The adapter for a model reference.
 
     Raises UnknownName, BadModel or UsageError, each saying what to type next; an option that the adapter cannot use
-    is refused, never ignored.
+    is refused, never ignored. What an adapter file raises is a BadModel with its line.
     """
     options = options or Options()
     name, _ = detect(ref, options)
@@ -89,8 +92,28 @@ def open(ref: str, options: Options | None = None) -> Adapter:
     if unused:
         listed = ", ".join("--" + o.replace("_", "-") for o in unused)
         raise UsageError(f"adapter {name!r} does not use {listed}; leave it out, or choose another --adapter")
-    adapter: Adapter = module.open(ref if name == "baselines" else location(ref), options)
-    return adapter
+    if name in BUILT_IN:
+        made: Adapter = module.open(ref if name == "baselines" else location(ref), options)
+        return made
+    try:
+        made = module.open(location(ref), options)
+    except RmbenchError:
+        raise
+    except Exception as error:  # a stranger's code, whose fault is told as such
+        raise BadModel(f"adapter {name!r} cannot open {ref!r}: {_fault(module, error)}") from error
+    if missing := [a for a in ("settings", "judge") if not hasattr(made, a)]:
+        raise UsageError(f"adapter {name!r}: what open returns has no {' and no '.join(missing)}; {_FORM}")
+    return made
+
+
+_FORM = "an adapter has OPTIONS, a frozenset, and open(ref, options), which returns an object with settings and judge"
+
+
+def _fault(module: ModuleType, error: BaseException) -> str:
+    """What a stranger's module raised, and where in its file."""
+    frames = traceback.extract_tb(error.__traceback__)
+    line = next((f":{f.lineno}" for f in reversed(frames) if f.filename == module.__file__), "")
+    return f"{type(error).__name__}: {error} ({module.__file__}{line})"
 
 
 def _module(name: str) -> ModuleType:
@@ -98,18 +121,24 @@ def _module(name: str) -> ModuleType:
         return importlib.import_module(f"rmbench.adapters.{name}")
     if name.endswith(".py"):
         spec = importlib.util.spec_from_file_location("rmbench_adapter_" + Path(name).stem, name)
-        if spec is None or spec.loader is None or not Path(name).is_file():
+        if spec is None or spec.loader is None or not os.path.isfile(name):
             raise UsageError(f"adapter file {name!r} cannot be imported; give the path of a Python file")
         module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:  # a stranger's code, whose fault is told as such
+            raise UsageError(f"adapter file {name!r} cannot be imported: {_fault(module, error)}") from error
         return _checked(module, name)
     for entry in importlib.metadata.entry_points(group="rmbench.adapters", name=name):
-        return _checked(entry.load(), name)
+        try:
+            return _checked(entry.load(), name)
+        except (ImportError, AttributeError) as error:
+            raise UsageError(f"adapter {name!r} ({entry.value}) cannot be imported: {error}") from error
     raise UnknownName("adapter", name, names(), "A path to an adapter.py works too.")
 
 
 def _checked(module: ModuleType, name: str) -> ModuleType:
     missing = [a for a in ("OPTIONS", "open") if not hasattr(module, a)]
     if missing:
-        raise UsageError(f"adapter {name!r} has no {' and no '.join(missing)}; CONTRIBUTING.md shows the form")
+        raise UsageError(f"adapter {name!r} has no {' and no '.join(missing)}; {_FORM}")
     return module

@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from rmbench import checkpoints
+from rmbench import checkpoints, store
 from rmbench.adapters import running
 from rmbench.adapters.options import Options
 from rmbench.adapters.running import Opened
@@ -143,18 +143,19 @@ class Dpo:
         if self._free:
             return
         path = scratch / f"policy-{fingerprint(self.settings)}.jsonl"
-        scratch.mkdir(parents=True, exist_ok=True)
-        self._sums |= read(path)
-        with path.open("ab") as file:
-            for block in blocks:
-                if self._prepared(block):
-                    continue
-                name = self._name([item.content_hash() for item in block])
-                made = [replace(s, block=name) for s in self._measured("policy", block)]
+        store.make_folder(scratch)
+        with store.disk(scratch):
+            self._sums |= read(path)
+        for block in blocks:
+            if self._prepared(block):
+                continue
+            name = self._name([item.content_hash() for item in block])
+            made = [replace(s, block=name) for s in self._measured("policy", block)]
+            with store.disk(scratch), path.open("ab") as file:
                 file.write(b"".join(msgspec.json.encode(s) + b"\n" for s in made))
                 file.flush()
                 os.fsync(file.fileno())
-                self._sums |= {s.hash: s for s in made}
+            self._sums |= {s.hash: s for s in made}
         self._let_go()
 
     def judge(self, items: Sequence[Item]) -> Iterator[Judgment]:

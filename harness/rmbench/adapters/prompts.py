@@ -20,6 +20,7 @@ every line, so that no line of a response can pass for one of the prompt's.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import string
 from collections.abc import Callable, Sequence
@@ -176,9 +177,9 @@ def load(ref: str, parser: str | None = None) -> Prompt:
     Raises UnknownName for a name that is neither, UsageError for a prompt that cannot be used.
     """
     path = Path(ref)
-    if not (path.suffix or "/" in ref) or not path.exists():
+    if not (path.suffix or "/" in ref) or not os.path.exists(path):
         path = _folder() / f"{ref}.jinja"
-        if not path.exists():
+        if not os.path.exists(path):
             raise UnknownName("judge prompt", ref, names(), "A file of your own is given by its path.")
     try:
         source = path.read_text(encoding="utf-8")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
 import importlib
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from rmbench.errors import RmbenchError
+from rmbench.cli.output import crashed, safe_streams
+from rmbench.errors import Exit, RmbenchError
 
 COMMANDS = {
     "eval": "Score a suite with a model: run it, or go on where it stopped.",
@@ -57,21 +60,69 @@ class _LazyGroup(click.Group):
             ctx.fail(f"no command {args[0]!r}; {hint}")
         return super().resolve_command(ctx, args)
 
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """As click's, but the exit code is one of ours whatever happens: click's own for an error, an end of input or
+        a reader that has gone is 1, which says that a gate failed."""
+        args = list(sys.argv[1:] if args is None else args)
+        with safe_streams() as out:
+            try:
+                _refuse_unreadable(args)
+                code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra) or Exit.FINE
+            except click.ClickException as error:
+                error.show()
+                code = Exit.USAGE
+            except (KeyboardInterrupt, click.Abort):
+                code = Exit.UNDECIDED
+            if out is not None:
+                out.flush()
+                if out.failed is not None and out.failed.errno != errno.EPIPE:
+                    click.echo(f"Error: cannot write the output: {out.failed.strerror or out.failed}", err=True)
+                    code = code or Exit.USAGE
+        if standalone_mode:
+            sys.exit(int(code))
+        return int(code)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit):
+            raise
         except RmbenchError as error:
             click.echo(f"Error: {error}", err=True)
             ctx.exit(error.exit_code)
-        except KeyboardInterrupt:  # click would exit with 1, which says that a gate failed
+        except (KeyboardInterrupt, click.Abort):
             click.echo("\nInterrupted: nothing was decided. Run the same command again.", err=True)
-            ctx.exit(3)
+            ctx.exit(Exit.UNDECIDED)
+        # No command ends by SystemExit: it is another package's, and says nothing about a gate.
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the last boundary
+            click.echo(crashed(error), err=True)
+            ctx.exit(Exit.CRASH)
+
+
+def _refuse_unreadable(args: Sequence[str]) -> None:
+    """Arguments that are no text become names in files and tables, which could not be written after hours of work."""
+    for text in args:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise click.UsageError(
+                f"{text!r} is not text in this system's encoding ({sys.getfilesystemencoding()}): rename the file, or "
+                "set LC_ALL=C.UTF-8 where its name is UTF-8"
+            ) from None
 
 
 @click.group(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 fine or passed, 1 the gate failed, 2 wrong usage, 3 could not decide.",
+    epilog="Exit codes: 0 fine or passed, 1 the gate failed, 2 wrong usage, 3 could not decide, 4 unexpected error.",
 )
 @click.version_option(package_name="rmbench", prog_name="rmbench")
 def main() -> None:

@@ -49,6 +49,12 @@ def command(
     root = results or store.default_root()
     stored = [store.read(store.resolve(run, root, suite)) for run in runs]
     made = gate.compare(stored, confidence=confidence)
+    refused = None
+    if html is not None:  # before anything is printed, so that nothing about the output can cost it
+        try:
+            store.write_file(html, _page(stored, made).encode("utf-8", "backslashreplace"))
+        except StoreError as error:
+            refused = error
     if as_json:
         echo_json(made)
     else:
@@ -58,12 +64,9 @@ def command(
             _show_ranking(made.ranking)
         elif len(runs) > 2:
             console().print("\nNo ranks: no overall, micro or category is defined on the items in common.")
+    if refused is not None:
+        raise refused
     if html is not None:
-        page = _page(stored, made)
-        try:
-            html.write_text(page, encoding="utf-8")
-        except OSError as error:
-            raise StoreError(f"cannot write {html}: {error.strerror}; name another file") from error
         click.echo(f"{html}", err=True)
 
 

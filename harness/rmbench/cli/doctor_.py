@@ -71,7 +71,7 @@ def _machine(found: dict[str, Any]) -> None:
             continue
         state = ("" if folder["exists"] else "not there yet, ") + ("" if folder["writable"] else "NOT WRITABLE, ")
         table.add_row(name, f"{folder['path']} ({state}{folder['free_gib']} GiB free)")
-    console().print(table, markup=False)
+    console(wide=True).print(table, markup=False)
 
 
 def _model(report: dict[str, Any]) -> None:
@@ -82,7 +82,7 @@ def _model(report: dict[str, Any]) -> None:
     out = console()
     out.print(f"\n{report['model']}", style="bold", markup=False)
     for line in report["findings"]:
-        out.print(f"- {line}", markup=False)
+        out.print(f"- {line}", markup=False, soft_wrap=True)
     if not report["noise"]:
         out.print("No noise floor: only for models with a head and for DPO, on the transformers engine.", markup=False)
         return

@@ -17,7 +17,7 @@ import click
 
 from rmbench.cli.common import console, echo_json, json_option
 from rmbench.cli.options import NAMES, model_options, parse_columns, suite_options
-from rmbench.errors import RmbenchError, Undecided
+from rmbench.errors import Exit, RmbenchError, Undecided
 
 if TYPE_CHECKING:
     from rmbench.core import Estimate, Judgment, Suite
@@ -109,7 +109,7 @@ def command(
                 text = f"{model}: adapter {name} ({why}){f' on {engine}' if engine else ''}"
                 text += f" ({reason})" if (reason := getattr(opened, "why_engine", "")) else ""
                 for line in (text, *_about(suite)):
-                    say.print(line, style="dim", markup=False)
+                    say.print(line, style="dim", markup=False, soft_wrap=True)
             verdict = None
             if watch is not None:
                 made, verdict = _sequential(judge, suite, watch, seed, as_json)
@@ -127,7 +127,7 @@ def command(
     if verdicts:
         from rmbench import gate
 
-        raise SystemExit(gate.exit_code(verdicts))
+        raise click.exceptions.Exit(gate.exit_code(verdicts))
 
 
 def _open(model: str, options: Any, workers: int | None, address: str | None, gpus: float | None) -> Any:
@@ -179,9 +179,9 @@ def _sequential(
 
 
 def _result(stored: Stored, root: Path, quiet: bool) -> dict[str, Any]:
-    from rmbench import store
+    from rmbench import metrics
 
-    estimates = store.read_estimates(stored.path)
+    estimates = metrics.estimates(stored.run.suite, stored.facts, stored.judgments)
     if not quiet:
         _table(stored, estimates, root)
     return {"run": str(stored.path), "status": stored.run.status, "errors": stored.run.errors, "estimates": estimates}
@@ -228,7 +228,7 @@ def _pausing(report: _Plain | None = None) -> Iterator[None]:
         state = report.last if report else None
         done = f"{state.kept:,} of {state.total:,} items judged and kept" if state else "nothing judged in this session"
         click.echo(f"\nPaused: {done}. Run the same command again to go on.", err=True)
-        raise SystemExit(3) from None
+        raise click.exceptions.Exit(Exit.UNDECIDED) from None
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -270,7 +270,7 @@ class _Bar(_Plain):
     def __call__(self, state: Progress) -> None:
         super().__call__(state)
         if state.note:
-            self._bar.console.print(state.note, markup=False)
+            self._bar.console.print(state.note, markup=False, soft_wrap=True)
         self._bar.update(self._task, completed=state.done, total=state.total, text=self.line(state))
 
 

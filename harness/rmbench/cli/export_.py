@@ -62,6 +62,7 @@ def command(
             raise UsageError(f"{ref} is not finished: run the same eval again to go on, then export")
         estimates = summary.estimates(stored.run.suite, stored.facts, stored.judgments)
         if target in TRACKERS:
+            store.make_folder(out)
             places.append(_track(target, stored, estimates, out, project))
             continue
         items = {} if no_texts else _items(stored, data)
@@ -70,8 +71,8 @@ def command(
                 raise UsageError(f"two of these runs would be written to {name}; export them into folders of their own")
             files[name] = content
     for name, content in files.items():
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
-        (out / name).write_bytes(content)
+        store.make_folder((out / name).parent)
+        store.write_file(out / name, content)
         places.append(str(out / name))
     if as_json:
         echo_json({"to": target, "written": places})

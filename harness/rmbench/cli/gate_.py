@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rmbench.cli.common import console, echo_json, json_option
-from rmbench.errors import StoreError
+from rmbench.errors import Exit, StoreError
 
 if TYPE_CHECKING:
     from rmbench.gate import ScopeVerdict, Verdict
@@ -47,7 +47,8 @@ def command(
     """Pass, fail or undecided: candidate minus baseline against a margin, per category and overall.
 
     Exit code 0 only if every scope passes; 1 if one fails; 3 if it cannot be decided (too few items, incomplete,
-    too many errors, other items). On GitHub the summary and annotations are written without being asked for.
+    too many errors, other items). A pass whose files or output cannot be written is 2. On GitHub the summary and
+    annotations are written without being asked for.
     """
     from rmbench import gate, store
 
@@ -60,7 +61,8 @@ def command(
         limited=limited,
     )
     code = gate.exit_code(verdicts)
-    # The answer first: a file that cannot be written must not cost it.
+    # Files first, so that nothing about the output can cost them; then the answer, whatever became of the files.
+    refused = _files(verdicts, junit, summary)
     if as_json:
         echo_json({"outcome": gate.OUTCOMES[code], "exit_code": code, "verdicts": verdicts})
     else:
@@ -69,25 +71,31 @@ def command(
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for line in gate.workflow_commands(verdicts):
             click.echo(line, err=True)
-    if junit is not None:
-        _write(junit, gate.junit(verdicts), "w")
+    for said in refused:
+        click.echo(f"Error: {said}", err=True)
+    raise click.exceptions.Exit(code or (Exit.USAGE if refused else Exit.FINE))
+
+
+def _files(verdicts: list[Verdict], junit: Path | None, summary: Path | None) -> list[str]:
+    """Writes what was asked for; what could not be written, in words."""
+    from rmbench import gate, store
+
+    refused = []
     step = os.environ.get("GITHUB_STEP_SUMMARY")
-    for path in {p for p in (summary, Path(step) if step else None) if p is not None}:
-        _write(path, gate.markdown(verdicts), "a")
-    raise SystemExit(code)
+    asked = [(store.write_file, junit, gate.junit)]
+    asked += [(store.append_file, path, gate.markdown) for path in {summary, Path(step) if step else None}]
+    for write, path, made in asked:
+        if path is not None:
+            try:
+                write(path, made(verdicts).encode("utf-8", "backslashreplace"))
+            except StoreError as error:
+                refused.append(str(error))
+    return refused
 
 
 def default_policy() -> Path | None:
     """``rmbench.toml`` where there is one."""
     return Path("rmbench.toml") if Path("rmbench.toml").is_file() else None
-
-
-def _write(path: Path, text: str, mode: str) -> None:
-    try:
-        with open(path, mode, encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror}; name another file") from error
 
 
 STYLES = {"pass": "green", "fail": "bold red", "undecided": "yellow"}

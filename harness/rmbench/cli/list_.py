@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rmbench.cli.common import console, echo_json, json_option
-from rmbench.errors import UsageError
+from rmbench.errors import BadRun, UsageError
 
 if TYPE_CHECKING:
     from rmbench.core import Suite
@@ -34,39 +34,49 @@ def command(what: str | None, results: Path | None, as_json: bool) -> None:
     if what in (None, "models"):
         found["models"] = [*adapters.bundled(), *baselines.KNOWN]
     if what in (None, "runs"):
-        found["runs"] = [
-            {
-                "model": run.model,
-                "suite": run.suite.name,
-                "status": run.status,
-                "items": f"{run.done}/{run.n}",
-                "errors": run.errors,
-                "path": str(path),
-            }
-            for path in store.find(root)
-            for run in [store.read_run(path)]
-        ]
+        found["runs"] = [_run(path) for path in store.find(root)]
     if as_json:
         echo_json(found)
         return
     from rich.table import Table
 
-    out = console()
+    out, wide = console(), console(wide=True)
     for title, rows in found.items():
         table = Table(box=None, pad_edge=False, header_style="underline")
         if rows and isinstance(rows[0], dict):
-            shown = [k for k in rows[0] if k not in ("categories", "variants", "licence")]
+            shown = [k for k in rows[0] if k not in ("categories", "variants", "licence", "problem")]
             for key in shown:
                 table.add_column(key, no_wrap=key in ("name", "model"), overflow="fold")
             for row in rows:
                 table.add_row(*("" if row[k] is None else str(row[k]) for k in shown))
         out.print(title, style="bold")
-        out.print(
+        # A path is there to be copied and searched for: it is never broken, whatever the width.
+        (wide if title == "runs" else out).print(
             table if table.columns else ("  " + "  ".join(map(str, rows)) if rows else "  none yet"), markup=False
         )
         if any(isinstance(row, dict) and row.get("variants") for row in rows):
             out.print("Some have variants, asked for as name:variant; rmbench show NAME lists them.", style="dim")
+        for row in rows:
+            if isinstance(row, dict) and row.get("problem"):
+                out.print(f"Unreadable: {row['problem']}", style="yellow", markup=False, soft_wrap=True)
         out.print()
+
+
+def _run(path: Path) -> dict[str, Any]:
+    """A run as it stands now: what run.json says of one that is not finished was written some time before."""
+    from rmbench import store
+
+    try:
+        run = store.read_run(path)
+        done, errors, status = run.done, run.errors, store.state(path, run)
+        if run.status == "running":
+            held = store.read(path).judgments.values()
+            done, errors = len(held), sum(j.error is not None for j in held)
+    except BadRun as error:  # a broken run must not hide the others
+        return {"model": path.parent.name, "suite": path.name, "status": "unreadable", "items": None, "errors": None,
+                "path": str(path), "problem": str(error)}  # fmt: skip
+    return {"model": run.model, "suite": run.suite.name, "status": status, "items": f"{done}/{run.n}",
+            "errors": errors, "path": str(path), "problem": None}  # fmt: skip
 
 
 def _suite(name: str) -> dict[str, Any]:

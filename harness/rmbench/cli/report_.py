@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rmbench.cli.common import console, echo_json, json_option
-from rmbench.errors import UsageError
+from rmbench.errors import BadRun, Exit, UsageError
 
 if TYPE_CHECKING:
     from rmbench.core import Estimate, Item
@@ -24,7 +24,7 @@ FORMATS = ("md", "csv", "tex", "html", "svg", "png")
 @click.option("--suite", help="Only this suite.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("reports"), show_default=True, help="Folder.")
 @click.option("--format", "formats", default="md,csv,html", show_default=True, help=f"Of {','.join(FORMATS)}.")
-@click.option("--check", is_flag=True, help="Write nothing; exit 1 when what stands in --out is stale.")
+@click.option("--check", is_flag=True, help="Write nothing; exit 3 when what stands in --out is stale.")
 @click.option("--no-texts", is_flag=True, help="Leave prompts, responses and judges' words out of the page.")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder with the suites' rows, for the page's texts.")
 @click.option("--x", "x_axis", metavar="step|FILE", help="Scaling trend: the number after 'step' in a model's name, "
@@ -43,14 +43,16 @@ def command(
 ) -> None:
     """Tables, plots and one HTML page per suite, from RESULTS (folders or model names; default: results).
 
-    Exit codes: 0 written or fresh, 1 stale (--check), 2 wrong usage.
+    A run that cannot be read is named and left out. Exit codes: 0 written or fresh, 2 wrong usage or no runs, 3 stale
+    (--check).
     """
     from rmbench import store
     from rmbench.report import leaderboard, terminal
 
     wanted = _formats(formats)
     root = store.default_root()
-    boards = leaderboard.boards(_runs(results, root, suite), leaderboard.read_published(_published(results, root)))
+    runs, left_out = _runs(results, root, suite)
+    boards = leaderboard.boards(runs, leaderboard.read_published(_published(results, root)))
     files: dict[str, bytes] = {}
     x, x_name = {}, ""
     if x_axis:
@@ -62,12 +64,15 @@ def command(
         files |= _files(board, wanted, no_texts=no_texts, data=data, x=x, x_name=x_name)
     stale = [name for name, content in files.items() if _differs(out / name, content)]
     if not check:
-        out.mkdir(parents=True, exist_ok=True)
+        store.make_folder(out)
         for name in stale:
-            (out / name).write_bytes(files[name])
+            store.write_file(out / name, files[name])
+    for said in left_out:
+        click.echo(f"Left out: {said}", err=True)
     if as_json:
         echo_json({
             "out": str(out), "files": sorted(files), "stale": sorted(stale) if check else [],
+            "left_out": left_out,
             "boards": [_board_json(b) for b in boards],
         })  # fmt: skip
     elif check:
@@ -79,12 +84,10 @@ def command(
         for board in boards:
             shown.print(terminal.leaderboard(board, shown.width))
             shown.print()
-        if not boards:
-            click.echo(f"No runs in {', '.join(results) or root}; make one with rmbench eval --model M --suite S.")
         for name in sorted(files):
             click.echo(str(out / name))
     if check and stale:
-        click.get_current_context().exit(1)
+        raise click.exceptions.Exit(Exit.UNDECIDED)
 
 
 def _formats(text: str) -> list[str]:
@@ -95,19 +98,43 @@ def _formats(text: str) -> list[str]:
     return asked
 
 
-def _runs(results: Sequence[str], root: Path, suite: str | None) -> list[tuple[Stored, list[Estimate]]]:
+def _runs(
+    results: Sequence[str], root: Path, suite: str | None
+) -> tuple[list[tuple[Stored, list[Estimate]]], list[str]]:
+    """Runs with their numbers, and why some of a folder's are left out; one asked for by name must be readable."""
+    import os
+
     from rmbench import store
     from rmbench.metrics import summary
 
-    paths: dict[Path, None] = {}
+    paths: dict[Path, bool] = {}
     for ref in results or (str(root),):
-        folder = Path(ref)
-        if folder.is_dir():
-            paths |= dict.fromkeys(store.find(folder, suite))
+        if os.path.isdir(ref) and not os.path.isfile(Path(ref) / store.RUN):
+            paths |= dict.fromkeys(store.find(Path(ref), suite), False)
         elif results:
-            paths[store.resolve(ref, root, suite)] = None
-    runs = [store.read(path) for path in paths]
-    return [(r, summary.estimates(r.run.suite, r.facts, r.judgments)) for r in runs]
+            paths[store.resolve(ref, root, suite)] = True
+    runs, left_out = [], []
+    for path, asked in paths.items():
+        try:
+            stored = store.read(path)
+        except BadRun as error:
+            if asked:
+                raise
+            left_out.append(str(error))
+            continue
+        runs.append((stored, summary.estimates(stored.run.suite, stored.facts, stored.judgments)))
+    if not runs:
+        raise UsageError(left_out[0] if left_out else _no_runs(results or (str(root),), suite))
+    return runs, left_out
+
+
+def _no_runs(folders: Sequence[str], suite: str | None) -> str:
+    from rmbench import store
+
+    if suite is None:
+        return "; ".join(store.nothing(Path(folder)) for folder in folders)
+    known = {store.read_run(path).suite.name for folder in folders for path in store.find(Path(folder))}
+    return f"no runs of suite {suite!r} in {', '.join(folders)}; there are runs of {', '.join(sorted(known)) or 'none'}"
 
 
 def _published(results: Sequence[str], root: Path) -> Path:

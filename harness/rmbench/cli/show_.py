@@ -87,7 +87,7 @@ def _show(suite: Any, example: Any, problem: str | None, variants: list[str]) ->
     out.print(f"{suite.name}, version {suite.version}", style="bold", markup=False)
     out.print(suite.about, markup=False)
     out.print(f"\nLicence   {suite.licence}", markup=False)
-    out.print(f"Source    {suites.origin(suite)}", markup=False)
+    out.print(f"Source    {suites.origin(suite)}", markup=False, soft_wrap=True)
     out.print(f"Citation  {suite.citation}", markup=False)
     if variants:
         base = suite.name.partition(":")[0]
@@ -119,9 +119,9 @@ def _show(suite: Any, example: Any, problem: str | None, variants: list[str]) ->
     for reason, n in suite.excluded.items():
         out.print(f"{n:,} rows left out: {reason}", markup=False)
     for note in suite.notes:
-        out.print(note, markup=False)
+        out.print(note, markup=False, soft_wrap=True)
     if problem:
-        out.print(f"\nNo rows at hand: {problem}", style="yellow", markup=False)
+        out.print(f"\nNo rows at hand: {problem}", style="yellow", markup=False, soft_wrap=True)
     if example is None:
         return
     out.print(f"\nExample {example.id}", style="bold", markup=False)

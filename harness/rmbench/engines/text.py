@@ -9,6 +9,7 @@ first character. Content without either is encoded exactly as the tokenizer does
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 
 from rmbench.core import Message
 from rmbench.engines import Tokens
-from rmbench.errors import BadData, BadModel, UnknownName
+from rmbench.errors import BadData, BadModel, UnknownName, UsageError
 
 TEMPLATES = {
     "chatml": (
@@ -69,9 +70,12 @@ def template(name_or_file: str) -> str:
     if "{{" in name_or_file:
         return name_or_file
     path = Path(name_or_file)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UnknownName("chat template", name_or_file, TEMPLATES, "Or give a Jinja file: --chat-template FILE.")
-    return path.read_text(encoding="utf-8")
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--chat-template {name_or_file}: cannot be read ({error})") from error
 
 
 def tokenizer_hash(tokenizer: Any) -> str:

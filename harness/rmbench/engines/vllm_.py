@@ -13,6 +13,7 @@ import hashlib
 import itertools
 import json
 import os
+import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -405,7 +406,10 @@ class Vllm:
     def _kept(self) -> Path:
         """The figure of a checkpoint that was found alike is kept: it costs loading the model a second time."""
         key = hashlib.sha256(json.dumps(self.settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        try:
+            home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        except RuntimeError:  # a user without a home folder
+            home = Path(tempfile.gettempdir())
         return home / "rmbench" / "vllm-vs-transformers" / f"{key}.json"
 
 

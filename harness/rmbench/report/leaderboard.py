@@ -199,8 +199,8 @@ def read_published(file: Path) -> list[Published]:
     """The table of facts that is committed beside the results (``published.csv``); empty where there is none."""
     if not file.is_file():
         return []
-    with file.open(newline="", encoding="utf-8") as opened:
-        try:
+    try:
+        with file.open(newline="", encoding="utf-8") as opened:
             return [
                 Published(
                     row["suite"], row["model"], row["category"], row["metric"], float(row["value"]),
@@ -208,11 +208,11 @@ def read_published(file: Path) -> list[Published]:
                 )
                 for row in csv.DictReader(opened)
             ]  # fmt: skip
-        except (KeyError, TypeError, ValueError) as error:
-            raise BadData(
-                f"{file} is not a table of published figures ({error!r}); it needs the columns "
-                f"{', '.join(Published._fields)}"
-            ) from error
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise BadData(
+            f"{file} is not a table of published figures ({error!r}); it needs the columns "
+            f"{', '.join(Published._fields)}"
+        ) from error
 
 
 def published_rows(board: Board) -> tuple[list[str], list[Figures]]:

@@ -84,7 +84,8 @@ def positions(spec: str, names: Sequence[str]) -> dict[str, float]:
             with Path(spec).open(newline="", encoding="utf-8") as opened:
                 found = {row["model"]: float(row["x"]) for row in csv.DictReader(opened) if row["model"] in names}
         except (OSError, KeyError, TypeError, ValueError) as error:
-            raise BadData(f"--x {spec}: not 'step', nor a CSV with the columns model and x ({error!r})") from error
+            why = f"no column {error}" if isinstance(error, KeyError) else getattr(error, "strerror", None) or error
+            raise BadData(f"--x {spec}: neither 'step' nor a CSV with the columns model and x ({why})") from error
         how = f"not in {spec}"
     if len(found) < 2:
         raise UsageError(f"--x {spec}: a trend needs two models, {len(found)} of {len(names)} have an x; others: {how}")
