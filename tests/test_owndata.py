@@ -83,7 +83,7 @@ def test_overrides_go_first_and_decide_the_form() -> None:
 
 
 def test_what_cannot_be_recognised_says_how_to_go_on() -> None:
-    with pytest.raises(UsageError, match=r"columns text, tag are of no known form.*--columns"):
+    with pytest.raises(UsageError, match=r"columns text, tag fit no known form.*--columns"):
         recognise(["text", "tag"])
     with pytest.raises(UnknownName, match="'choosen'; did you mean chosen"):
         recognise(["a"], {"choosen": "a"})

@@ -136,7 +136,7 @@ def test_a_hub_folder_that_is_no_configuration(tmp_path: Path, monkeypatch: pyte
 def test_a_suite_off_the_hub_says_where_its_files_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for call in (suites.load, suites.fetch):
-        with pytest.raises(BadData, match=r"llmbar is not on the hub: bring the files of https"):
+        with pytest.raises(BadData, match=r"llmbar is not on the Hugging Face Hub\. Clone https"):
             call("llmbar")
 
 
