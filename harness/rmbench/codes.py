@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -170,7 +171,7 @@ def _fits(reading: Reading, numbers: set[float]) -> bool:
 def _ambiguous(column: Column, readings: Iterable[Reading]) -> BadData:
     first = next(row for row in column.table if code(row.get(column.name)) is not None)
     said = [",".join(f"{_shown(c)}={side}" for c, side in _sorted(reading.items())) for reading in readings]
-    ways = dict.fromkeys(f"--columns {column.what}={column.name}:{mapping}" for mapping in said)
+    ways = dict.fromkeys(f"--columns {shlex.quote(f'{column.what}={column.name}:{mapping}')}" for mapping in said)
     return first.fail(
         f"{column.name!r} is {first.get(column.name)!r}, and what that means can be read in two ways. It must be "
         f"{_wanted(column)}; the column holds {_seen(column)}. Say which is meant: {'; or '.join(ways)}"
@@ -181,7 +182,7 @@ def _unknown(row: Row, column: Column) -> BadData:
     form = ",".join(f"{n}={side}" for n, side in zip("120", SIDES[column.what], strict=False))
     return row.fail(
         f"{column.name!r} is {row.get(column.name)!r}; it must be {_wanted(column)}. The column holds {_seen(column)}; "
-        f"say what its codes stand for, as in --columns {column.what}={column.name}:{form}"
+        f"say what its codes stand for, as in --columns {shlex.quote(f'{column.what}={column.name}:{form}')}"
     )
 
 

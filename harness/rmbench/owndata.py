@@ -92,7 +92,8 @@ class Recognised(NamedTuple):
 
     def __str__(self) -> str:
         named = ", ".join(what if what == name else f"{what}={name}" for what, name in self.columns.items())
-        return f"read as {self.kind}: {named}" + (f"; not used: {listed(self.ignored)}" if self.ignored else "")
+        unused = listed(name or "(no name)" for name in self.ignored)
+        return f"read as {self.kind}: {named}" + (f"; not used: {unused}" if unused else "")
 
 
 def load(
@@ -102,35 +103,25 @@ def load(
 
     ``ref`` is a data file or ``hf:org/name[:config]:split``. BadData names file and line.
     """
-    table = list(rows.read_hub(ref) if ref.startswith("hf:") else rows.read(Path(ref)))
+    on_hub = ref.startswith("hf:")
+    table = list(rows.read_hub(ref) if on_hub else rows.read(Path(ref)))
     if not table:
         raise BadData(f"{ref} has no rows")
     names = list(dict.fromkeys(name for row in table for name in row))
     overrides, said = _overrides(columns or {}, subset_column, names)
     read = recognise(names, overrides)
-    name = re.sub(
-        r"\.(jsonl|ndjson|json|csv|parquet)(\.gz)?$", "", ref if ref.startswith("hf:") else Path(ref).name, flags=re.I
+    stem = re.sub(
+        r"\.(jsonl|ndjson|json|csv|parquet)(\.gz)?$", "", ref if on_hub else Path(ref).name, flags=re.IGNORECASE
     )
-    name = re.sub(r"[^\w.-]+", "-", name.removeprefix("hf:")).strip("-")
+    name = re.sub(r"[^\w.-]+", "-", stem.removeprefix("hf:")).strip("-")
     _refuse_printed(table, read)
-    excluded = {}
-    ranked = read.kind == "labels" and not said and codes.are_numbers(table, read.columns["label"])
-    if ranked:
+    if read.kind == "labels" and not said and codes.are_numbers(table, read.columns["label"]):
         read = _without(read, ("id", "strength"))
         made = _grouped(table, read, name)
-        notes = [str(read), "labels are not 0 and 1: the responses of one prompt are ranked by them"]
+        counted = "labels are not 0 and 1: the responses of one prompt are ranked by them"
     else:
-        means, counted = _means(table, read, said)
-        notes = [str(read), *counted]
-        voted = read.columns["winner"] if read.kind == "votes" else None
-        made = [
-            (row.where, to_item(row, read, f"{name}-{n}", means))
-            for n, row in enumerate(table)
-            if voted is None or codes.code(row.get(voted)) is not None
-        ]
-        if without := len(table) - len(made):
-            excluded[f"no {voted!r}, so there is nothing to compare with"] = without
-    notes += _warnings(table, read)
+        made, counted = _one_by_one(table, read, said, name)
+    notes = [str(read), *([counted] if counted else []), *_warnings(table, read)]
     made, shared = _clustered(made)
     if shared:
         notes.append(f"{shared} items share a prompt with another: standard errors cluster by prompt")
@@ -139,18 +130,18 @@ def load(
     card = Suite(
         name=name,
         version="0",
-        about=f"Your own data: {Path(ref).name}" if not ref.startswith("hf:") else f"Your own data: {ref}",
+        about=f"Your own data: {ref if on_hub else Path(ref).name}",
         categories={},
         rules=Rules(
             name="own-data-1",
             about="Every subset is a category; overall is the plain mean of the subsets. Equal scores count half; "
             "items graded as ties are left out and counted.",
         ),
-        source=ref if ref.startswith("hf:") else f"file:{Path(ref).name}",
+        source=ref if on_hub else f"file:{Path(ref).name}",
         licence="your own",
         citation="your own",
         notes=tuple(notes),
-        excluded=excluded,
+        excluded=_without_winner(table, read),
     )
     return card, iter(made)
 
@@ -185,12 +176,9 @@ def recognise(columns: Sequence[str], overrides: Mapping[str, str] | None = None
         found = {what: find(what) for what in _KINDS[kind]}
         if all(found.values()):
             found |= {what: find(what) for what in _BESIDE if what not in found}
-            used = {what: name for what, name in found.items() if name is not None}
-            for what in ("history", "input"):
-                # An input follows an instruction; beside a prompt of another name it may be anything.
-                alpaca = what != "input" or used.get("prompt", "").strip().lower() == "instruction"
-                if what in used and what not in overrides and not ("prompt" in used and alpaca):
-                    del used[what]
+            used = {what: name for what, name in found.items() if name is not None and _belongs(what, found, overrides)}
+            if kind == "votes":
+                _refuse_more_than_two(used, free)
             return Recognised(kind, used, tuple(c for c in columns if c not in used.values()))
     forms = "; or ".join(", ".join(needs) for needs in _KINDS.values())
     raise UsageError(
@@ -200,37 +188,52 @@ def recognise(columns: Sequence[str], overrides: Mapping[str, str] | None = None
 
 
 def _sides(free: Mapping[str, str], overrides: Mapping[str, str]) -> tuple[str | None, str | None]:
-    """The columns of a vote's two answers, whose names go together. UsageError where there are more than two."""
+    """The columns of a vote's two answers, whose names go together."""
     first, second = overrides.get("response_a"), overrides.get("response_b")
     if first is None and second is None:
-        both = next((pair for pair in _SIDES if pair[0] in free and pair[1] in free), None)
-        if both is None:
-            return None, None
-        stem = both[0][:-1]
-        numbered = [name for alias, name in free.items() if alias[:-1] == stem and alias[-1:].isalnum()]
-        if len(numbered) > 2:
-            raise UsageError(
-                f"{', '.join(sorted(numbered))} are more than two answers, and a winner is of two; say which with "
-                f"--columns response_a={free[both[0]]},response_b={free[both[1]]}, or give responses and grades"
-            )
-        return free[both[0]], free[both[1]]
+        return next(((free[a], free[b]) for a, b in _SIDES if a in free and b in free), (None, None))
     return (
         first if first is not None else next((free[a] for a, _ in _SIDES if a in free), None),
         second if second is not None else next((free[b] for _, b in _SIDES if b in free), None),
     )
 
 
+def _belongs(what: str, found: Mapping[str, str | None], overrides: Mapping[str, str]) -> bool:
+    """Whether a history or input is part of the prompt: an input follows an instruction; beside a prompt of another
+    name it may be anything. UsageError where it was asked for and there is no prompt."""
+    if what not in ("history", "input"):
+        return True
+    prompt = found.get("prompt")
+    if overrides.get(what) and prompt is None:
+        raise UsageError(f"--columns {what}={overrides[what]} joins a prompt, and no column is one: add prompt=...")
+    alpaca = prompt is not None and prompt.strip().lower() == "instruction"
+    return what in overrides or alpaca or (what == "history" and prompt is not None)
+
+
+def _refuse_more_than_two(used: Mapping[str, str], free: Mapping[str, str]) -> None:
+    """Three numbered answers are no vote on the first two."""
+    first, second = used["response_a"], used["response_b"]
+    stem = first.strip().lower()[:-1]
+    alike = sorted(name for alias, name in free.items() if alias[:-1] == stem and alias[-1:].isalnum())
+    if len(alike) > 2 and {first, second} < set(alike):
+        raise UsageError(
+            f"{', '.join(alike)} are more than two answers, and a winner is one of two; say which two with --columns "
+            f"response_a={first},response_b={second}, or give responses and grades"
+        )
+
+
 def _overrides(
     columns: Mapping[str, str], subset_column: str | None, names: Sequence[str]
 ) -> tuple[dict[str, str], dict[str, str]]:
     """What was said on the command line: meaning -> column, and code -> what it stands for (``winner=col:1=a,2=b``)."""
-    overrides, said = dict(columns), {}
-    for what in ("winner", "label"):
+    overrides, said = dict(columns), dict[str, str]()
+    for what in codes.SIDES:
         given = overrides.get(what, "")
         column = max((n for n in names if given.startswith(f"{n}:")), key=len, default=None)
         if column is not None and given not in names:
-            overrides[what] = column
-            said = codes.asked(what, given[len(column) + 1 :])
+            overrides[what], said = column, codes.asked(what, given[len(column) + 1 :])
+    if len([what for what in codes.SIDES if overrides.get(what)]) > 1:
+        raise UsageError("--columns gives a winner and a label; rows have one of them")
     if subset_column:
         if overrides.get("subset", subset_column) != subset_column:
             raise UsageError(
@@ -247,16 +250,29 @@ def _refuse_double_use(overrides: Mapping[str, str]) -> None:
             raise UsageError(f"--columns gives {name!r} two meanings, {what} and {also}; a column has one")
 
 
-def _means(
-    table: Sequence[Row], read: Recognised, said: Mapping[str, str]
-) -> tuple[Callable[[Row], str], tuple[str, ...]]:
-    """What a row's winner or label stands for, and the note that says so."""
+def _one_by_one(
+    table: Sequence[Row], read: Recognised, said: Mapping[str, str], name: str
+) -> tuple[list[tuple[str, Item]], str]:
+    """An item of each row that has something to compare, and what the codes of its winner or label stand for."""
     what = {"votes": "winner", "labels": "label"}.get(read.kind)
-    if what is None:
-        return lambda row: "", ()
-    answers = [read.columns[side] for side in ("response_a", "response_b") if side in read.columns]
-    means, note = codes.meanings(table, what, read.columns[what], answers, said)
-    return means, (note,)
+    means, counted = lambda row: "", ""
+    if what is not None:
+        answers = [read.columns[side] for side in ("response_a", "response_b") if side in read.columns]
+        means, counted = codes.meanings(table, what, read.columns[what], answers, said)
+    voted = read.columns[what] if what == "winner" else None
+    made = [
+        (row.where, to_item(row, read, f"{name}-{n}", means))
+        for n, row in enumerate(table)
+        if voted is None or codes.code(row.get(voted)) is not None
+    ]
+    return made, counted
+
+
+def _without_winner(table: Sequence[Row], read: Recognised) -> dict[str, int]:
+    """Rows on which nobody voted, counted: AlpacaEval writes null where its annotator failed."""
+    column = read.columns.get("winner")
+    n = 0 if column is None else sum(codes.code(row.get(column)) is None for row in table)
+    return {f"no {column!r}, so there is nothing to compare with": n} if n else {}
 
 
 def _without(read: Recognised, unused: Iterable[str]) -> Recognised:
