@@ -518,6 +518,7 @@ def test_columns_that_appear_later_are_used_or_named(of: Load) -> None:
         ("id", [1], "id"),
         ("subset", None, "subset"),
         ("subset", ["x"], "subset"),
+        ("subset", "nan", "subset"),
         ("strength", "strong", "strength"),
         ("reference", ["4"], "reference"),
         ("unsafe", "perhaps", "unsafe"),

@@ -229,6 +229,18 @@ def test_unknown_names_give_the_nearest() -> None:
         suites.card("rewardbench:before-2024")
 
 
+def test_of_many_names_the_nearest_few_are_given() -> None:
+    many = [f"{n}-1-model-a" for n in range(1600)]
+    near, far = str(UnknownName("item of x", "81-1-model", many)), str(UnknownName("item of x", "nosuch", many))
+    assert "did you mean 81-1-model-a" in near
+    assert "and 1,595 more." in far
+    assert len(far) < 200
+    few = UnknownName("suite", "zzz", ["a", "b"])
+    assert str(few) == "unknown suite 'zzz'; known: a, b."
+    row = rows.Row({f"column {n}": n for n in range(500)})
+    assert str(row.absent("x")).endswith("'column 4' and 495 more")
+
+
 SUITE_FILE = """
 from rmbench.core import Item, Message, Rules, Suite
 SUITE = Suite(name="mine", version="1", about="", categories={"All": ("one",)}, rules=Rules(name="mine-1"),

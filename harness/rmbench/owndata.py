@@ -411,7 +411,7 @@ def _subset(row: Row, name: Mapping[str, str]) -> str:
     if "subset" not in name:
         return "all"
     value = row.get(name["subset"])
-    if not isinstance(value, str | int) or value == "":
+    if not isinstance(value, str | int) or value == "" or str(value).strip() in _NO_TEXT:
         raise row.fail(f"{name['subset']!r} is {value!r}; the subset must be a text; {_leave_out('subset')}")
     return str(value)
 
