@@ -98,7 +98,8 @@ def items(data: Data) -> Iterator[Item]:
         equal += item.responses[0] == item.responses[1]
         yield item
     if equal:
-        data.note(f"{equal} items have identical answers; they are kept because the published protocol counts every vote")
+        kept = "they are kept because the published protocol counts every vote"
+        data.note(f"{equal} items have identical answers; {kept}")
 
 
 def _key(row: Row) -> tuple[tuple[int, int, str, str], int, bool]:

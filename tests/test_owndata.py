@@ -463,7 +463,7 @@ def test_message_lists_in_a_table(of: Load, tmp_path: Path) -> None:
     assert of(texts, file="mine.csv").content_hash() == of(row).content_hash()
     frame, path = pd.DataFrame([row]), tmp_path / "mine.csv"
     frame.to_csv(path, index=False)
-    with pytest.raises(BadData, match=r"mine\.csv:2: 'prompt' is messages as Python prints them.*to_json"):
+    with pytest.raises(BadData, match=r"mine\.csv:2: 'prompt' holds messages as Python prints them.*to_json"):
         suites.load(str(path))
     frame.to_json(tmp_path / "mine.jsonl", orient="records", lines=True)
     assert suites.load(str(tmp_path / "mine.jsonl")).content_hash() == of(row).content_hash()
@@ -521,6 +521,7 @@ def test_columns_that_appear_later_are_used_or_named(of: Load) -> None:
         ("subset", "nan", "subset"),
         ("strength", "strong", "strength"),
         ("reference", ["4"], "reference"),
+        ("reference", "nan", "reference"),
         ("unsafe", "perhaps", "unsafe"),
         ("system", {"text": "x"}, "system"),
         ("history", "They met.", "history"),

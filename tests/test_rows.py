@@ -71,6 +71,7 @@ def test_one_table_in_every_dress(tmp_path: Path, name: str, content: bytes) -> 
         ("a.json", b"7", "must hold a list of records, not 7"),
         ("a.json", b'{"a": 1}\n{"a": \n', r"a\.json:2: not JSON"),
         ("a.csv", b"prompt,chosen,rejected,chosen\nHi,a,b,c\n", r"a\.csv:1: the header names 'chosen' twice"),
+        ("a.jsonl", b'[{"a": 1}]', r"a\.jsonl: a JSON list, not a record a line; call the file \.json"),
         ("a.jsonl", b'{"a": 1}\n{"a": 1, "b": 2, "a": 3}\n', r"a\.jsonl:2: the key 'a' occurs twice"),
         ("a.jsonl", b'{"a": [{"role": "x", "role": "y"}]}\n', r"a\.jsonl:1: the key 'role' occurs twice"),
         ("a.json", b'[{"a": 1, "a": 1}]', r"a\.json: the key 'a' occurs twice"),

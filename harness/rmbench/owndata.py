@@ -300,17 +300,19 @@ def _holds_text(value: Any) -> bool:
     return any(map(_holds_text, inner))
 
 
+_PRINTED = re.compile(r"""\s*[\[{]\s*(?:(')|").*["'\d]\s*[\]}]\s*$""", re.DOTALL)
+"""A Python list or dict as text; group 1 where its first text has Python's quotes."""
+
+
 def _refuse_printed(table: Sequence[Row], read: Recognised) -> None:
     """A whole column of Python lists or dicts as text; a single such text may be an answer like any other."""
-    for what, column in read.columns.items():
-        if what in _TEXTS:
-            cells = [
-                (row, row[column].strip()) for row in table if isinstance(row.get(column), str) and row[column].strip()
-            ]
-            printed = [re.match(r"""[\[{]\s*(?:(')|").*["'\d]\s*[\]}]$""", cell, re.DOTALL) for _, cell in cells]
-            if printed and all(printed) and any(m and m[1] for m in printed):
-                raise cells[0][0].fail(
-                    f"{column!r} holds Python lists or dicts as text in every row ({cells[0][1][:40]!r}); "
+    for column in (name for what, name in read.columns.items() if what in _TEXTS):
+        cells = [row for row in table if isinstance(row.get(column), str) and row[column].strip()]
+        if all(_PRINTED.match(row[column]) for row in cells):
+            own = next((row for row in cells if (found := _PRINTED.match(row[column])) and found[1]), None)
+            if own is not None:
+                raise own.fail(
+                    f"{column!r} holds Python lists or dicts as text in every row ({own[column][:40]!r}); "
                     f"{rows.TO_JSON}"
                 )
 
@@ -381,7 +383,10 @@ def _beside(row: Row, name: Mapping[str, str], what: str) -> str | None:
         return None
     if not isinstance(value, str):
         raise row.fail(f"{name[what]!r} is {value!r:.60}; it must be a text; {_leave_out(what)}")
-    return _text(row, name[what], value) if value.strip() else None
+    try:
+        return _text(row, name[what], value) if value.strip() else None
+    except BadData as error:
+        raise BadData(f"{error}; {_leave_out(what)}") from None
 
 
 def _strength(row: Row, name: Mapping[str, str]) -> float | None:
@@ -430,7 +435,7 @@ def _text(row: Row, column: str, value: str) -> str:
     if said.startswith("array(") and said.endswith(")"):
         raise row.fail(f"{column!r} is an array as numpy prints it ({said[:40]!r}); {rows.TO_JSON}")
     if what := rows.disguised(value):
-        raise row.fail(f"{column!r} is {what}")
+        raise row.fail(f"{column!r} holds {what}")
     return value
 
 

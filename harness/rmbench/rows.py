@@ -53,7 +53,7 @@ class Row(dict[str, Any]):
         if not empty and not value.strip():
             raise self.fail(f"{key!r} is empty; leave the row out or fill it")
         if what := disguised(value):
-            raise self.fail(f"{key!r} is {what}")
+            raise self.fail(f"{key!r} holds {what}")
         return value
 
     def number(self, key: str) -> float:
@@ -139,6 +139,8 @@ def _of_lines(lines: Iterator[bytes | str], path: Path) -> Iterator[Row]:
             where = f"{path}:{number}"
             try:
                 text = line if isinstance(line, str) else line.decode("utf-8-sig")
+                if number == 1 and text.startswith("["):
+                    raise BadData(f"{path}: a JSON list, not a record a line; call the file .json")
                 record = _value(text)
             except UnicodeDecodeError as error:
                 raise BadData(f"{where}: not UTF-8 ({error.reason}); save the file as UTF-8") from error
@@ -303,7 +305,7 @@ def messages(value: Any, row: Row, key: str = "prompt", *, beside: Collection[st
         raise row.absent(key)
     if isinstance(value, str):
         if what := disguised(value):
-            raise row.fail(f"{key!r} is {what}")
+            raise row.fail(f"{key!r} holds {what}")
         if value.lstrip().startswith("Human:"):
             return dialogue(value, row)
         if not value.strip():
