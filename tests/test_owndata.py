@@ -558,6 +558,19 @@ def test_votes_whose_prompt_stands_in_the_conversations(of: Load) -> None:
         of({"response_a": "x", "response_b": "y", "winner": "a"})
 
 
+def test_a_turn_says_which_answer_of_a_conversation_was_judged(of: Load) -> None:
+    """MT-Bench has both turns beside every vote."""
+    row = {"conversation_a": talk("Hi", "A1", "More", "A2"), "conversation_b": talk("Hi", "B1", "More", "B2")}
+    first, second = of(row | {"winner": "model_a", "turn": 1}, row | {"winner": "model_b", "turn": 2}).items
+    assert first.responses == ("A1", "B1")
+    assert (first.prompt, first.turns) == ((Message(role="user", content="Hi"),), ())
+    assert second.responses == ("A2", "B2")
+    with pytest.raises(BadData, match=r"'turn' is 3 and the conversation has 2 answers; --columns turn= leaves"):
+        of(row | {"winner": "model_a", "turn": 3})
+    beside = of(PAIR | {"turn": 7})
+    assert beside.notes[0].endswith("not used: turn")
+
+
 def test_several_right_and_wrong_answers(of: Load) -> None:
     """As RewardBench 2 has them."""
     (item,) = of({"prompt": "A prime?", "chosen": ["7", "11"], "rejected": ["9", "15"]}).items

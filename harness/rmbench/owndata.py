@@ -9,7 +9,8 @@ Four forms, by their columns (any case), in this order::
 
 Beside any of them, all optional: ``id``, ``subset``, ``strength``; ``reference`` (a right answer, for judge prompts
 that show one); ``unsafe`` (true where the prompt asks for harm, which Llama 2's combination of heads goes by); and
-what belongs to the prompt: ``system``, ``history`` (turns before it), ``input`` (follows an Alpaca ``instruction``).
+what belongs to the prompt: ``system``, ``history`` (turns before it), ``input`` (follows an Alpaca ``instruction``),
+``turn`` (which answer of whole conversations a vote is on: MT-Bench has both turns beside every vote).
 ``--columns what=`` leaves a column out.
 
 A conversation is a string, a list of ``{role, content}`` (in CSV as JSON), or a dialogue of the form
@@ -51,6 +52,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "system": ("system", "system_prompt", "system_message"),
     "history": ("history",),
     "input": ("input",),
+    "turn": ("turn",),
     "chosen": ("chosen",),
     "rejected": ("rejected",),
     "response_a": tuple(first for first, _ in _SIDES),
@@ -76,7 +78,7 @@ _KINDS = {
     "ranks": ("prompt", "responses", "ranks"),
     "labels": ("prompt", "response", "label"),
 }
-_BESIDE = ("prompt", "system", "history", "input", "id", "subset", "strength", "reference", "unsafe")
+_BESIDE = ("prompt", "system", "history", "input", "turn", "id", "subset", "strength", "reference", "unsafe")
 _TEXTS = ("prompt", "system", "history", "input", "chosen", "rejected", "response_a", "response_b", "response")
 _NO_TEXT = ("None", "nan", "NaN", "<NA>", "NaT", "[object Object]")
 """What other programs write for a value that is missing, or has no text."""
@@ -199,11 +201,13 @@ def _sides(free: Mapping[str, str], overrides: Mapping[str, str]) -> tuple[str |
 
 
 def _belongs(what: str, found: Mapping[str, str | None], overrides: Mapping[str, str]) -> bool:
-    """Whether a history or input is part of the prompt: an input follows an instruction; beside a prompt of another
-    name it may be anything. UsageError where it was asked for and there is no prompt."""
+    """Whether a history, input or turn says what was asked: an input follows an instruction; beside a prompt of
+    another name it may be anything. UsageError where it was asked for and there is no prompt."""
+    prompt = found.get("prompt")
+    if what == "turn":
+        return "response_a" in found and prompt is None
     if what not in ("history", "input"):
         return True
-    prompt = found.get("prompt")
     if overrides.get(what) and prompt is None:
         raise UsageError(f"--columns {what}={overrides[what]} joins a prompt, and no column is one: add prompt=...")
     alpaca = prompt is not None and prompt.strip().lower() == "instruction"
@@ -331,7 +335,7 @@ def to_item(row: Row, read: Recognised, item_id: str, means: Callable[[Row], str
         grades = (1.0,) * right + (0.0,) * (len(responses) - right)
     elif read.kind in ("pairs", "votes"):
         pair = ("chosen", "rejected") if read.kind == "pairs" else ("response_a", "response_b")
-        talks = [_talk(row, name[side], prompt) for side in pair]
+        talks = [_until_turn(row, name, _talk(row, name[side], prompt)) for side in pair]
         prompt, turns = _shared(row, talks)
         responses = tuple(talk[-1].content for talk in talks)
         grades = (1.0, 0.0) if read.kind == "pairs" else _GRADES[means(row)]
@@ -520,6 +524,22 @@ def _talk(row: Row, column: str, prompt: tuple[Message, ...]) -> tuple[Message, 
     if said[: len(asked)] != asked:
         raise row.fail(f"{column!r} does not begin with the prompt in its own column")
     return (*(own or before), *said)
+
+
+def _until_turn(row: Row, name: Mapping[str, str], talk: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The conversation up to the answer that was judged."""
+    if _given(row, name, "turn") is None:
+        return talk
+    answers = [i for i, message in enumerate(talk, 1) if message.role == "assistant"]
+    turn = row.number(name["turn"])
+    if turn not in range(1, len(answers) + 1):
+        raise row.fail(
+            f"{name['turn']!r} is {turn:g} and the conversation has {len(answers)} answers; {_leave_out('turn')}"
+        )
+    until = talk[: answers[int(turn) - 1]]
+    if not until[-1].content.strip():
+        raise row.fail(f"the answer of turn {turn:g} is empty; leave the row out or fill it")
+    return until
 
 
 def _shared(
