@@ -187,4 +187,8 @@ def test_a_one_in_a_column_of_harm_is_asked_for(tmp_path: Path) -> None:
     with pytest.raises(BadData, match="'toxic' is 1, and what that means can be read in two ways"):
         labels(path, "toxic", [1, 0], "label=toxic")
     assert grades(labels(path, "toxic", [1, 0], "label=toxic:1=bad,0=good")) == [(0.0,), (1.0,)]
+    with pytest.raises(
+        BadData, match=r"--columns label=is_unsafe:false=good,true=bad; or --columns label=is_unsafe:false=bad"
+    ):
+        labels(path, "is_unsafe", [True, False], "label=is_unsafe")
     assert grades(labels(path, "toxic", ["unsafe", "safe"], "label=toxic")) == [(0.0,), (1.0,)]

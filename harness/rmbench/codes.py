@@ -39,11 +39,13 @@ _LABELS: Reading = {
     1.0: "good",
     0.0: "bad",
 }
-_HARM: tuple[Reading, ...] = ({1.0: "bad", 0.0: "good"}, {1.0: "good", 0.0: "bad"})
+_YES: tuple[Code, ...] = (1.0, "true", "yes")
+_NO: tuple[Code, ...] = (0.0, "false", "no")
 _OF_HARM = re.compile(r"unsafe|toxic|harm|flagged|bad|reject|spam|jailbr", re.IGNORECASE)
 
 SIDES = {"winner": ("a", "b", "tie"), "label": ("good", "bad")}
 """What a code of either column can stand for."""
+_OF_YES_AND_NO = (("bad", "good"), ("good", "bad"))
 
 
 class Column(NamedTuple):
@@ -70,7 +72,8 @@ def code(value: Any) -> Code | None:
 def asked(what: str, text: str) -> dict[str, str]:
     """``1=a,2=b,0=tie`` (or ``0=good,1=bad``, or ``<0=a,>0=b``) as code -> what it stands for. UsageError otherwise."""
     sides = SIDES[what]
-    parts = [(code.strip(), side.strip().lower()) for code, _, side in (p.rpartition("=") for p in text.split(","))]
+    split = [part.rpartition("=") for part in text.split(",")]
+    parts = [(named.strip(), side.strip().lower()) for named, _, side in split]
     for named, side in parts:
         if not named or side not in sides or (named[0] in "<>" and not isinstance(code(named[1:]), float)):
             raise UsageError(
@@ -125,8 +128,9 @@ def _said(said: Mapping[str, str]) -> Callable[[Code], str | None]:
 
 def _of_labels(column: Column) -> Callable[[Code], str | None]:
     # In a column called toxic, 1 is likely the bad label, and nothing says so for sure.
-    if _OF_HARM.search(column.name) and {0.0, 1.0, "true", "false", "yes", "no"} & set(column.counts):
-        raise _ambiguous(column, _HARM if {0.0, 1.0} & set(column.counts) else ())
+    plain = [c for c in column.counts if c in _YES + _NO]
+    if plain and _OF_HARM.search(column.name):
+        raise _ambiguous(column, [{c: yes if c in _YES else no for c in plain} for yes, no in _OF_YES_AND_NO])
     return _LABELS.get
 
 
