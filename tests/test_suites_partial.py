@@ -195,6 +195,13 @@ def test_an_unknown_number_of_absent_items_leaves_no_micro_overall() -> None:
     assert (overall.value, overall.reason) == (None, "1 items present, some absent")
 
 
+def test_a_file_that_cannot_be_read_is_not_absent(half: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (half / "hh_rlhf" / "helpful-base.parquet").write_bytes(b"PAR1")
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(MissingExtra, match="reading a Parquet file needs pyarrow"):
+        suites.load("hh-rlhf", data=half)
+
+
 # A repository cloned by hand, given as it is
 
 

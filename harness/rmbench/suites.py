@@ -73,27 +73,29 @@ class Data:
         """The rows of the suite's only source, or of the one called ``name``: from --data, RMBENCH_DATA, what
         ``fetch`` brought, or the hub."""
         globs = [g.partition("=")[2] or g for g in self.suite.files if name is None or g.startswith(f"{name}=")]
+        files: list[Path] = []
         try:
             files, source = self._locate(name, globs)
+            self.origin.extend(map(str, files))
             found = (row for f in files for row in rows.read(f)) if files else self._of_hub(source, globs)
             self.from_hub, self.local = not files, self.local or bool(files)
             for row in found:
                 self.where = row.where
                 yield row
         except (NotAtHand, MissingExtra) as error:
-            if name is None:
+            if name is None or files:
                 raise
             self.absent[name] = error
-            return
-        self.origin.extend([str(f) for f in files] or [source])
 
     def _of_hub(self, source: str, globs: list[str]) -> Iterator[Row]:
         # Asking takes half a minute where there is no network, and the answer would be the same.
         if offline := next((e for e in self.absent.values() if getattr(e, "unreachable", False)), None):
             raise offline
+        self.origin.append(source)
         try:
             yield from rows.read_hub(source)
         except NotAtHand as error:
+            self.origin.remove(source)
             error.args = (f"{error}; looked for {', '.join(globs)}",)
             raise
 
