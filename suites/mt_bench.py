@@ -83,7 +83,7 @@ def items(data: Data) -> Iterator[Item]:
     seen: dict[tuple[int, int, str, str], tuple[Row, tuple[Message, ...], tuple[Message, ...]]] = {}
     for row in data.rows("human"):
         if row.text("judge").startswith("author") and not authors:
-            data.exclude(row, "a vote of one of the authors, which the paper leaves out")
+            data.exclude(row, "votes cast by the paper's authors, which the paper skips too")
             continue
         key, vote, flipped = _key(row)
         talks = [messages(row.get(f"conversation_{side}"), row, f"conversation_{side}") for side in "ab"]
@@ -98,7 +98,8 @@ def items(data: Data) -> Iterator[Item]:
         equal += item.responses[0] == item.responses[1]
         yield item
     if equal:
-        data.note(f"{equal} items have two equal answers; kept, since the published rule counts every vote")
+        kept = "they are kept because the published protocol counts every vote"
+        data.note(f"{equal} items have identical answers; {kept}")
 
 
 def _key(row: Row) -> tuple[tuple[int, int, str, str], int, bool]:

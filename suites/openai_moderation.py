@@ -30,7 +30,11 @@ SUITE = Suite(
         metrics={"+labels": "label-auc"},
     ),
     source="https://github.com/openai/moderation-api-release",
-    files=("openai_moderation/samples*", "**/moderation-api-release/data/samples-1680.jsonl.gz"),
+    files=(
+        "openai_moderation/samples*",
+        "**/moderation-api-release/data/samples-1680.jsonl.gz",
+        "data/samples-1680.jsonl.gz",
+    ),
     licence="MIT",
     citation="Markov et al., A Holistic Approach to Undesired Content Detection in the Real World, "
     "arXiv:2208.03274, 2022.",

@@ -32,7 +32,7 @@ SUITE = Suite(
         metrics={"+pandalm": "three-class"},
     ),
     source="https://github.com/WeOpenML/PandaLM",
-    files=("pandalm_test/testset-v1*", "**/PandaLM/data/testset-v1.json"),
+    files=("pandalm_test/testset-v1*", "**/PandaLM/data/testset-v1.json", "data/testset-v1.json"),
     licence="Apache-2.0",
     citation="Wang et al., PandaLM: An Automatic Evaluation Benchmark for LLM Instruction Tuning Optimization, "
     "arXiv:2306.05087, 2023.",

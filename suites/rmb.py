@@ -51,7 +51,7 @@ def items(data: Data) -> Iterator[Item]:
             best, losers, uid = ("chosen", "reject", "pair_uid") if name == "pairs" else ("bon_best", "", "bon_uid")
             rest = [row.get(losers)] if losers else row.get("loser_list") or []
             answers = tuple(_answer(a, row) for a in (row.get(best), *rest))
-            prompt = messages(row.get("conversation_input"), row, "conversation_input")
+            prompt = messages(row.get("conversation_input"), row, "conversation_input", beside=("language",))
             yield Item(
                 id=f"{kind}-{row.get(uid)}",
                 subset=f"{goal} {name}",

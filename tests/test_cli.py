@@ -190,7 +190,7 @@ def test_fetch_says_each_suite_as_it_comes(cli: Cli) -> None:
     result = cli("fetch", "starter", "xstest")
     assert result.exit_code == 2
     assert result.stdout == "starter: bundled, nothing to fetch\n"
-    assert "xstest is not on the hub" in result.stderr
+    assert "xstest is not on the Hugging Face Hub. Clone https" in result.stderr
     assert json.loads(cli("fetch", "starter", "--json").stdout) == {"starter": {}}
 
 

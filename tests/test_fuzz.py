@@ -64,6 +64,10 @@ values = st.recursive(
 GOOD: dict[str, dict[str, Any]] = {
     "pairs": {"prompt": "Name a prime.", "chosen": "13", "rejected": "12", "subset": "s", "id": "1"},
     "votes": {"prompt": "Name a prime.", "response_a": "13", "response_b": "12", "winner": "a"},
+    "codes": {"instruction": "Name a prime.", "input": "odd", "output_1": "13", "output_2": "12", "preference": 1.0},
+    "talks": {"conversation_a": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "13"}],
+              "conversation_b": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "12"}],
+              "winner": 2, "system": "s", "history": [["a", "b"]]},
     "rankings": {"prompt": "Name a prime.", "responses": ["13", "12", "11"], "grades": [2, 0, 1]},
     "labels": {"prompt": "Name a prime.", "response": "13", "label": 1},
     "items": {"id": "1", "subset": "chat-everyday", "prompt": [{"role": "user", "content": "?"}], "responses": ["a"],
@@ -162,8 +166,8 @@ spoils = (
 def test_a_users_rows(search: Callable[[Check], None], tmp_path: Path) -> None:
     @search
     @given(
-        tables(("pairs", "votes", "rankings", "labels")),
-        st.sampled_from([".jsonl", ".jsonl", ".jsonl.gz", ".json", ".csv"]),
+        tables(("pairs", "votes", "codes", "talks", "rankings", "labels")),
+        st.sampled_from([".jsonl", ".ndjson", ".JSONL", ".jsonl.gz", ".json", ".csv"]),
         spoils,
         st.integers(0, 10_000),
     )

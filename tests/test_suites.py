@@ -136,7 +136,7 @@ def test_a_hub_folder_that_is_no_configuration(tmp_path: Path, monkeypatch: pyte
 def test_a_suite_off_the_hub_says_where_its_files_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for call in (suites.load, suites.fetch):
-        with pytest.raises(BadData, match=r"llmbar is not on the hub: bring the files of https"):
+        with pytest.raises(BadData, match=r"llmbar is not on the Hugging Face Hub\. Clone https"):
             call("llmbar")
 
 
@@ -227,6 +227,18 @@ def test_unknown_names_give_the_nearest() -> None:
         suites.load("rewardbanch")
     with pytest.raises(UnknownName, match="before-2024-09"):
         suites.card("rewardbench:before-2024")
+
+
+def test_of_many_names_the_nearest_few_are_given() -> None:
+    many = [f"{n}-1-model-a" for n in range(1600)]
+    near, far = str(UnknownName("item of x", "81-1-model", many)), str(UnknownName("item of x", "nosuch", many))
+    assert "did you mean 81-1-model-a" in near
+    assert "and 1,595 more." in far
+    assert len(far) < 200
+    few = UnknownName("suite", "zzz", ["a", "b"])
+    assert str(few) == "unknown suite 'zzz'; known: a, b."
+    row = rows.Row({f"column {n}": n for n in range(500)})
+    assert str(row.absent("x")).endswith("'column 4' and 495 more")
 
 
 SUITE_FILE = """

@@ -84,7 +84,7 @@ def test_author_votes_are_left_out_and_counted(of: Callable[..., Suite]) -> None
     rows = [vote("a", "b", "model_a"), vote("a", "b", "model_b", "author_1"), vote("a", "c", "model_a", "author_0")]
     suite = of(*rows)
     assert [len(i.meta["votes"]) for i in suite.items] == [1]
-    assert suite.excluded == {"a vote of one of the authors, which the paper leaves out": 2}
+    assert suite.excluded == {"votes cast by the paper's authors, which the paper skips too": 2}
     assert [len(i.meta["votes"]) for i in of(*rows, ref="mt-bench:with-authors").items] == [2, 1]
 
 

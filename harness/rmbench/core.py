@@ -239,13 +239,19 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     excluded: dict[str, int] = {}
     """Reason -> rows left out while loading."""
     missing: dict[str, int] = {}
-    """Subset -> items that should be there and are not. Any: the suite is partial."""
+    """Subset -> items that should be there and are not; 0: their number is not known. Any: the suite is partial."""
     notes: tuple[str, ...] = ()
     items: tuple[Item, ...] = ()
 
     @property
     def partial(self) -> bool:
         return bool(self.missing)
+
+    @property
+    def absent(self) -> str:
+        """How many items are absent from the data, in words."""
+        n, all_known = sum(self.missing.values()), all(self.missing.values())
+        return f"{n:,} items" if all_known else f"{n:,} items and more" if n else "an unknown number of items"
 
     def card(self) -> Suite:
         """The suite without its items, as a run keeps it."""

@@ -7,6 +7,7 @@
     │   ├── UnknownName             no suite, model, adapter, prompt, parser... of that name (nearest ones are given)
     │   ├── MissingExtra            an optional package is not installed (the pip line is given)
     │   ├── BadData                 a row, file or suite that is not what it should be (file and line are given)
+    │   │   └── NotAtHand               rows that are nowhere: a folder without them, a hub that cannot be reached
     │   ├── BadModel                a checkpoint that cannot be used as asked
     │   └── BadRun                  a results folder that cannot be read, or is of another schema
     ├── Undecided               exit 3: could not decide (incomplete, other suite hash, too few items, too many errors)
@@ -49,14 +50,21 @@ class UsageError(RmbenchError):
 
 
 class UnknownName(UsageError):
-    """A name that is not known; ``known`` gives the nearest."""
+    """A name that is not known; of ``known`` the nearest are given."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], more: str = "") -> None:
         known = sorted(known)
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        listed = ", ".join(known) if len(known) <= 50 else f"{', '.join(known[:5])} and {len(known) - 5:,} more"
-        hint = f"did you mean {', '.join(near)}?" if near else f"known: {listed or 'none'}."
+        few = known if len(known) <= 25 else difflib.get_close_matches(name, known, n=5, cutoff=0.2) or known[:5]
+        more_known = f" and {len(known) - len(few):,} more" if len(few) < len(known) else ""
+        hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(few) or 'none'}{more_known}."
         super().__init__(f"unknown {kind} {name!r}; {hint}{' ' + more if more else ''}")
+
+
+def listed(names: Iterable[str], most: int = 25) -> str:
+    """Names in a row, so few that a message stays readable: the first, and how many more there are."""
+    names = list(names)
+    return ", ".join(names) if len(names) <= most else f"{', '.join(names[:5])} and {len(names) - 5:,} more"
 
 
 class MissingExtra(UsageError):
@@ -68,6 +76,13 @@ class MissingExtra(UsageError):
 
 class BadData(UsageError):
     """A row, file or suite that is not what it should be."""
+
+
+class NotAtHand(BadData):
+    """Rows that are nowhere to be found."""
+
+    unreachable = False
+    """Whether the hub gave no answer at all."""
 
 
 class BadModel(UsageError):

@@ -25,7 +25,7 @@ import msgspec
 
 from rmbench import owndata, rows
 from rmbench.core import Item, Suite
-from rmbench.errors import BadData, StoreError, UnknownName, UsageError
+from rmbench.errors import BadData, MissingExtra, NotAtHand, StoreError, UnknownName, UsageError, listed
 from rmbench.rows import Row, dialogue, messages
 
 __all__ = [
@@ -58,22 +58,47 @@ class Data:
         """The row being read."""
         self.origin: list[str] = []
         """Files or hub sources that the rows came from."""
-        self.pinned = False
-        """Whether any row came from the hub's pinned revision, which must be whole."""
+        self.of_hub: set[str] = set()
+        """Subsets of which a row came from the hub's pinned revision, which must be whole."""
+        self.absent: dict[str, UsageError] = {}
+        """Parts of a suite of several sources that are nowhere, and why."""
         self._home = home
         self._folder = folder
         self._served: str | None = None
+        self.from_hub = False
+        """Whether the row being read is the hub's."""
+        self.local = False
+        """Whether any row came from a file."""
 
     def rows(self, name: str | None = None) -> Iterator[Row]:
         """The rows of the suite's only source, or of the one called ``name``: from --data, RMBENCH_DATA, what
         ``fetch`` brought, or the hub."""
         globs = [g.partition("=")[2] or g for g in self.suite.files if name is None or g.startswith(f"{name}=")]
-        files, source = self._locate(name, globs)
-        self.origin.extend([str(f) for f in files] or [source])
-        self.pinned |= not files
-        for row in (row for f in files for row in rows.read(f)) if files else _of_hub(source, globs):
-            self.where = row.where
-            yield row
+        files: list[Path] = []
+        try:
+            files, source = self._locate(name, globs)
+            self.origin.extend(map(str, files))
+            found = (row for f in files for row in rows.read(f)) if files else self._of_hub(source, globs)
+            self.from_hub, self.local = not files, self.local or bool(files)
+            for row in found:
+                self.where = row.where
+                yield row
+        except (NotAtHand, MissingExtra) as error:
+            if name is None or files:
+                raise
+            self.absent[name] = error
+
+    def _of_hub(self, source: str, globs: list[str]) -> Iterator[Row]:
+        # Asking takes half a minute where there is no network, and the answer would be the same.
+        if offline := next((e for e in self.absent.values() if getattr(e, "unreachable", False)), None):
+            raise offline
+        self.origin.append(source)
+        try:
+            yield from rows.read_hub(source)
+        except NotAtHand as error:
+            self.origin.remove(source)
+            error.args = (f"{error}; looked for {', '.join(globs)}",)
+            raise
 
     def exclude(self, row: Row, reason: str) -> None:
         """Counts a row that the suite leaves out by a documented rule."""
@@ -100,24 +125,19 @@ class Data:
                 if found := sorted(place.glob(pattern)):
                     return found, source
         if self._folder is not None:
-            raise BadData(f"--data {self._folder} holds nothing for {self.suite.name}; looked for {', '.join(globs)}")
+            raise NotAtHand(f"--data {self._folder} holds nothing for {self.suite.name}; looked for {', '.join(globs)}")
         fetched = _fetched(self.suite, name)
         if fetched is not None and os.path.isfile(fetched):
             _check_fetched(fetched, self.suite)
             return [fetched], source
         if not source.startswith("hf:"):
-            raise BadData(
-                f"{self.suite.name} is not on the hub: bring the files of {source} to a folder and give it as --data "
-                f"or RMBENCH_DATA; looked for {', '.join(globs)}"
-            )
+            raise NotAtHand(f"{_off_hub(self.suite)}; looked for {', '.join(globs)}")
         return [], source
 
 
-def _of_hub(source: str, globs: list[str]) -> Iterator[Row]:
-    try:
-        yield from rows.read_hub(source)
-    except BadData as error:
-        raise BadData(f"{error}; looked for {', '.join(globs)}") from error
+def _off_hub(suite: Suite) -> str:
+    get = "Clone" if "github.com/" in suite.source else "Get the files of"
+    return f"{suite.name} is not on the Hugging Face Hub. {get} {suite.source} and pass the folder with --data"
 
 
 def names() -> list[str]:
@@ -144,7 +164,7 @@ def card(ref: str) -> Suite:
 
 def own_data(ref: str) -> bool:
     """Whether a reference is a data file or hub dataset by itself, without a suite file."""
-    return ref.startswith("hf:") or ref.endswith(rows.SUFFIXES)
+    return ref.startswith("hf:") or ref.lower().endswith(rows.SUFFIXES)
 
 
 def load(
@@ -157,7 +177,8 @@ def load(
     """The suite with its items, checked: unique ids, graded responses, known subsets, counts.
 
     ``ref`` is a name, ``name:variant``, a suite file ``path/to/suite.py``, a data file, or ``hf:org/name:split``.
-    Rows that are absent make the suite partial (``missing``); rows too many, or of no known subset, raise BadData.
+    Rows that are absent make the suite partial (``missing``), and so does a source of several that is nowhere; rows too
+    many, or of no known subset, raise BadData, and NotAtHand where there are none at all.
     """
     if own_data(ref):
         return _check_own(owndata.load(ref, columns=columns, subset_column=subset_column))
@@ -171,8 +192,12 @@ def load(
         for item in module.items(source):
             _check_item(item, source, seen)
             items.append(item)
+            if source.from_hub:
+                source.of_hub.add(item.subset)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise BadData(f"{source.where}: {_fault(module, error)}") from error
+    if not items and source.absent:
+        raise next(iter(source.absent.values()))
     return _counted(source, items)
 
 
@@ -192,14 +217,21 @@ def _counted(data: Data, items: list[Item]) -> Suite:
         if known and subset not in known:
             raise UnknownName(f"subset in {', '.join(data.origin)}", subset, known)
     missing = {}
+    all_of_hub = bool(data.of_hub) and not data.absent and not data.local
     for subset, expected in suite.counts.items():
-        if found[subset] > expected or (data.pinned and found[subset] != expected):
+        pinned = subset in data.of_hub or all_of_hub
+        if found[subset] > expected or (pinned and found[subset] != expected):
             raise BadData(
                 f"{suite.name}: subset {subset!r} has {found[subset]} items and should have {expected} "
                 f"(read from {', '.join(data.origin)}); the data is not what this suite was pinned to"
             )
         if found[subset] < expected:
             missing[subset] = expected - found[subset]
+    if data.absent:
+        data.note(_absent(data))
+        missing |= {s: 0 for s in known if not found[s] and s not in missing} or (
+            {} if missing else dict.fromkeys(data.absent, 0)
+        )
     if not items:
         raise BadData(f"{suite.name}: no items in {', '.join(data.origin)}")
     return msgspec.structs.replace(
@@ -211,9 +243,22 @@ def _counted(data: Data, items: list[Item]) -> Suite:
     )
 
 
-def _check_item(item: Item, data: Data, seen: dict[str, str]) -> None:
+def _absent(data: Data) -> str:
+    """Which parts are nowhere, without the machine's folders: it stands in the run and travels with it."""
+    globs = [g.partition("=") for g in data.suite.files]
+    looked = [pattern for key, _, pattern in globs if key in data.absent]
+    hub = data.suite.source.startswith("hf:")
+    offline = any(getattr(error, "unreachable", False) for error in data.absent.values())
+    how = f"rmbench fetch {data.suite.name} brings what is on the hub, or give" if hub else "give"
+    return (
+        f"not at hand, so the suite is partial: {', '.join(data.absent)} (looked for {listed(looked)}"
+        f"{'; the hub cannot be reached' if offline else ''}); {how} --data a folder with all parts"
+    )
+
+
+def _check_item(item: Item, data: Data, seen: dict[str, str], way_out: str = "") -> None:
     if item.id in seen:
-        raise BadData(f"{data.where}: duplicate id {item.id!r}, first at {seen[item.id]}; ids must be unique")
+        raise BadData(f"{data.where}: duplicate id {item.id!r}, first at {seen[item.id]}; ids must be unique{way_out}")
     seen[item.id] = data.where
     if not all(isinstance(text, str) for text in (item.id, item.subset, *item.responses)):
         raise BadData(f"{data.where}: id, subset and responses must be texts, not {item.id!r}, {item.subset!r}, ...")
@@ -234,9 +279,10 @@ def _check_own(made: tuple[Suite, Iterator[tuple[str, Item]]]) -> Suite:
     seen: dict[str, str] = {}
     for where, item in located:
         data.where = where
-        _check_item(item, data, seen)
+        _check_item(item, data, seen, "; --columns id= leaves the column out")
         items.append(item)
     data.origin = [suite.source]
+    data.excluded.update(suite.excluded)
     suite = _counted(data, items)
     subsets = tuple(dict.fromkeys(item.subset for item in items))
     suite = msgspec.structs.replace(suite, categories=suite.categories or {s: (s,) for s in subsets})
@@ -316,7 +362,7 @@ def fetch(ref: str) -> dict[str, str]:
     if suite.source.startswith("file:"):
         return {}
     if not suite.source.startswith("hf:"):
-        raise BadData(f"{suite.name} is not on the hub: bring the files of {suite.source} here by hand (--data)")
+        raise BadData(_off_hub(suite))
     hashes = {}
     for key, source in sources(suite).items():
         file = _fetched(suite, key)
@@ -366,6 +412,8 @@ def _module(ref: str) -> tuple[ModuleType, str | None, Path]:
         return _import(file), variant.removeprefix(":") or None, file.parent
     name, _, variant = ref.partition(":")
     if name not in _known():
+        if Path(ref).is_file():
+            raise UsageError(f"{ref} is no kind of data file that is read; known: {', '.join(rows.SUFFIXES)}")
         raise UnknownName("suite", name, _known(), "A path to a suite.py or a data file works too.")
     place = _known()[name]
     if isinstance(place, Path):

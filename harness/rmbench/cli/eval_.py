@@ -207,8 +207,8 @@ def _table(stored: Stored, estimates: Sequence[Estimate], root: Path) -> None:
 def _about(suite: Suite) -> Iterator[str]:
     """What a reader must know before the run: absent rows, rows left out, how columns were read."""
     if suite.partial:
-        absent = ", ".join(f"{subset} {n}" for subset, n in suite.missing.items())
-        yield f"{suite.name} is partial, {sum(suite.missing.values()):,} items are absent: {absent}"
+        absent = ", ".join(f"{subset} {n or '(all)'}" for subset, n in suite.missing.items())
+        yield f"{suite.name} is partial, {suite.absent} are absent: {absent}"
     for reason, n in suite.excluded.items():
         yield f"{n:,} rows left out: {reason}"
     yield from suite.notes

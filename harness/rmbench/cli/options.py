@@ -61,7 +61,13 @@ _SUITE: list[tuple[str, dict[str, Any]]] = [
         "--data",
         {"type": click.Path(path_type=Path), "help": "Folder or file of rows, instead of the hub. Also RMBENCH_DATA."},
     ),
-    ("--columns", {"help": "Your own data: chosen=good,rejected=bad,..."}),
+    (
+        "--columns",
+        {
+            "help": "Your own data: which column is what, as in chosen=good,rejected=bad; id= leaves a column out; "
+            "winner=vote:1=a,2=b,0=tie says what codes stand for."
+        },
+    ),
     ("--subset-column", {"help": "Your own data: the column that names the subset."}),
 ]
 
@@ -83,10 +89,22 @@ def suite_options(command: F) -> F:
 
 
 def parse_columns(text: str | None) -> dict[str, str] | None:
-    """``chosen=good,rejected=bad`` as a mapping."""
+    """``chosen=good,id=,winner=vote:1=a,2=b`` as a mapping of what a column is to its name and codes."""
     if text is None:
         return None
-    pairs = [part.partition("=") for part in text.split(",")]
-    if not all(name and eq and column for name, eq, column in pairs):
-        raise click.BadParameter(f"{text!r} is not of the form chosen=good,rejected=bad", param_hint="--columns")
-    return {name.strip(): column.strip() for name, _, column in pairs}
+    from rmbench.owndata import COLUMNS
+
+    columns: dict[str, str] = {}
+    coded = None
+    for part in text.split(","):
+        name, eq, column = (piece.strip() for piece in part.partition("="))
+        if coded and name not in COLUMNS:
+            columns[coded] += f",{part.strip()}"
+            continue
+        if not name or not eq:
+            raise click.BadParameter(f"{text!r} is not of the form chosen=good,rejected=bad", param_hint="--columns")
+        if name in columns:
+            raise click.BadParameter(f"{text!r} gives {name!r} twice", param_hint="--columns")
+        columns[name] = column
+        coded = name if ":" in column and name in ("winner", "label") else None
+    return columns

@@ -108,6 +108,6 @@ def _notes(run: Run, e: Estimate) -> str:
     interval = "" if e.low is None or e.high is None else f", 95% interval {100 * e.low:.2f} to {100 * e.high:.2f}"
     # Said first: such a number must not pass for one of the whole suite.
     own: dict[str, Any] = {} if run.limit is None else {f"limited to {run.limit} items, seed": run.seed}
-    own |= {"items absent from the data": sum(run.suite.missing.values())} if run.suite.partial else {}
+    own |= {"items absent from the data": sum(run.suite.missing.values()) or "some"} if run.suite.partial else {}
     own |= {"rules": run.suite.rules.name, "suite hash": run.suite_hash, "settings": run.fingerprint}
     return f"{e.name} x 100{interval}, n {e.n}; " + ", ".join(f"{k} {v}" for k, v in own.items())

@@ -91,11 +91,14 @@ def further_estimates(
 
 def _if_whole(card: Suite, made: Iterable[Estimate]) -> Iterator[Estimate]:
     """A category's or the suite's number is none where rows are absent from the data, as with the suite's own."""
-    absent = {f"category:{c}": sum(card.missing.get(s, 0) for s in own) for c, own in card.categories.items()}
-    absent["overall"] = sum(card.missing.values())
+    parts = {
+        f"category:{c}": {s: card.missing[s] for s in own if s in card.missing} for c, own in card.categories.items()
+    }
+    parts["overall"] = card.missing
     for estimate in made:
-        if lacking := absent.get(estimate.scope):
-            reason, missing = f"{lacking:,} items are absent from the data", estimate.missing + lacking
+        if lacking := parts.get(estimate.scope):
+            part = msgspec.structs.replace(card, missing=lacking)
+            reason, missing = f"{part.absent} are absent from the data", estimate.missing + sum(lacking.values())
             estimate = Estimate(
                 name=estimate.name, scope=estimate.scope, value=None, n=estimate.n, missing=missing, reason=reason
             )

@@ -134,8 +134,9 @@ def scopes(card: Suite, n: Mapping[str, int]) -> list[Scope]:
         overall = Scope("overall", {}, f"rules {rules.name} have no overall", absent=absent)
     elif rules.overall == "micro":
         overall = micro._replace(name="overall")
-        if absent:
-            overall = overall._replace(reason=f"{sum(n.values())} of {sum(n.values()) + absent} items present")
+        if card.partial:
+            of = f" of {sum(n.values()) + absent}" if absent else ""
+            overall = overall._replace(reason=f"{sum(n.values())}{of} items present{'' if of else ', some absent'}")
     else:
         overall = _macro(card, per_category, n, absent)
     return [*made, overall, micro]

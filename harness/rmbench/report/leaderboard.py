@@ -364,9 +364,9 @@ def _why_apart(run: Run, table: Run | None) -> str:
     if run.limit is not None:
         return f"limited to {run.limit:,} items (seed {run.seed})"
     if run.suite.partial:
-        absent, want = sum(run.suite.missing.values()), sum(run.suite.counts.values())
-        of = f" of {want:,}" if want else ""
-        return f"partial suite: {absent:,}{of} items absent from the data (hash {run.suite_hash})"
+        absent, want = run.suite.missing.values(), sum(run.suite.counts.values())
+        n = f"{sum(absent):,} of {want:,} items" if want and all(absent) else run.suite.absent
+        return f"partial suite: {n} absent from the data (hash {run.suite_hash})"
     other = "" if table is None else f", the table has {table.suite_hash} (v{table.suite.version})"
     return f"other items or rules: suite hash {run.suite_hash} (v{run.suite.version}){other}"
 
