@@ -8,7 +8,7 @@ import click
 
 from rmbench.cli.common import echo_json, json_option
 
-FORMATS = ("rewardbench", "judgebench", "llmbar", "mt-bench", "jsonl")
+FORMATS = ("rewardbench", "judgebench", "llmbar", "mt-bench", "alpaca-eval", "jsonl")
 
 
 @click.command("import")
