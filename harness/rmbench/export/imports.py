@@ -166,7 +166,7 @@ def _cautions(source: str, rows: Sequence[Row], mended: int) -> list[str]:
 def _share(row: Row) -> float | None:
     """The credit of a row that has no scores and is neither right nor wrong."""
     scored = row.get("scores") is not None or row.get("scores_chosen") is not None
-    result = _number(row.get("results"))
+    result = _result(row)
     return result if result is not None and not scored and 0 < result < 1 else None
 
 
@@ -297,7 +297,7 @@ def _rewardbench(row: Row, item: Item, where: str) -> Judgment:
         return Judgment.of(item, [chosen, rejected])
     if isinstance(row.get("error"), str):
         return Judgment(item_id=item.id, error=row["error"] or "an error without words")
-    result = _number(row.get("results"))
+    result = _result(row)
     if result is None:
         raise BadData(f"{where}: neither scores_chosen and scores_rejected nor results are numbers")
     # Pair models and judges write only whether they were right: 1, 0, or one half.
@@ -312,7 +312,7 @@ def _rewardbench2(row: Row, item: Item, where: str) -> Judgment:
         if str(row.get("model_type")).startswith("Generative") and -1.0 in scores:
             return Judgment(item_id=item.id, error="a rating is -1, which stands for a reply that could not be read")
         return Judgment.of(item, scores)
-    result = _number(row.get("results"))
+    result = _result(row)
     if result is None:
         raise BadData(f"{where}: neither a list 'scores' nor a number 'results'")
     if sum(grade == max(item.grades) for grade in item.grades) != 1:
@@ -462,9 +462,15 @@ def _words(value: Any) -> str | None:
 def _number(value: Any) -> float | None:
     """A number; some models write each score as a list of one."""
     value = value[0] if isinstance(value, list) and len(value) == 1 else value
-    if not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if isinstance(value, float) or abs(value) < 2**1023 else math.copysign(math.inf, value)
+
+
+def _result(row: Row) -> float | None:
+    """reward-bench's own verdict on a row, which may be written as true or false."""
+    value = row.get("results")
+    return float(value) if isinstance(value, bool) else _number(value)
 
 
 def _numbers(values: Sequence[Any], where: str) -> list[float]:
