@@ -407,7 +407,8 @@ def suites_and_runs(draw: st.DrawFn, sizes: tuple[int, ...]) -> tuple[Suite, dic
     items: list[Item] = []
     seen = set()
     for n in range(draw(st.integers(1, 6))):
-        responses = draw(st.lists(texts, min_size=2, max_size=4, unique=True).filter(lambda r: len(r) in sizes))
+        k = draw(st.sampled_from(sizes))
+        responses = draw(st.lists(texts, min_size=k, max_size=k, unique=True))
         asked = draw(prompts)
         subset = draw(st.sampled_from(["sums", "proofs"]))
         key = (subset, asked, tuple(sorted(responses)))
@@ -458,7 +459,7 @@ def exchanged(draw: st.DrawFn, of: Suite) -> tuple[Suite, dict[str, tuple[int, .
 def numbers(of: Suite, judgments: dict[str, Judgment]) -> dict[str, tuple[Any, ...]]:
     found = summary.main(summary.estimates(of.card(), [Facts.of(i) for i in of.items], judgments))
     return {
-        scope: (pytest.approx(e.value), e.n, e.missing, e.errors, e.wins, e.ties, e.losses)
+        scope: (None if e.value is None else pytest.approx(e.value), e.n, e.missing, e.errors, e.wins, e.ties, e.losses)
         for scope, e in found.items()
     }
 
@@ -471,7 +472,7 @@ def asked(item: Item) -> Any:
 @EXAMPLES
 def test_a_run_written_as_lines_comes_back(examples: int, tmp_path: Path) -> None:
     @search(examples)
-    @given(st.data(), suites_and_runs((2, 3, 4)))
+    @given(st.data(), suites_and_runs((1, 2, 3, 4)))
     def _(data: st.DataObject, case: tuple[Suite, dict[str, Judgment]]) -> None:
         of, judgments = case
         rows = []
@@ -526,6 +527,35 @@ def test_a_run_exported_as_reward_bench_writes_comes_back(examples: int, templat
         back, counts = read(tmp_path, data.draw(st.permutations(rows)), "rewardbench", other)
         assert counts["checked"] == len(of.items)
         assert numbers(other, back) == numbers(of, judgments)
+
+
+@EXAMPLES
+def test_a_judges_verdicts_written_as_judgebench_does_come_back(examples: int, tmp_path: Path) -> None:
+    @search(examples)
+    @given(st.data(), suites_and_runs((2,)))
+    def _(data: st.DataObject, case: tuple[Suite, dict[str, Judgment]]) -> None:
+        of, _ = case
+        first, second = (
+            st.sampled_from(["A>B", "A>>B", "B>A", "B>>A", "A=B"]),
+            st.sampled_from(["A>B", "B>A", "A=B", None]),
+        )
+        rows: list[Row] = []
+        for item in of.items:
+            said = [{"decision": data.draw(first)}, {"decision": data.draw(second)}]
+            rows.append(
+                {
+                    "pair_id": item.id, "subset": item.subset, "question": item.prompt[-1].content, "judgments": said,
+                    "response_A": item.responses[0], "response_B": item.responses[1],
+                }
+            )  # fmt: skip
+        straight, _ = read(tmp_path, rows, "judgebench", of)
+        for row in rows:
+            if data.draw(st.booleans()):
+                del row["pair_id"]
+        other, orders = exchanged(data.draw, of)
+        back, counts = read(tmp_path, data.draw(st.permutations(rows)), "judgebench", other)
+        assert counts["turned"] == sum(order == (1, 0) for order in orders.values())
+        assert numbers(other, back) == numbers(of, straight)
 
 
 def said(error: RmbenchError, file: Path) -> None:
