@@ -379,7 +379,7 @@ def test_mt_bench_compares_the_answers_of_the_turn(turn: int, tmp_path: Path) ->
 # Any suite, any run
 
 EXAMPLES = pytest.mark.parametrize(
-    "examples", [60, pytest.param(2000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
+    "examples", [60, pytest.param(600, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
 )
 
 

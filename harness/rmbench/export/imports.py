@@ -109,10 +109,11 @@ def _refuse_faults(file: Path, rows: Sequence[Any], faults: Sequence[tuple[int, 
 
 def _refuse_unknown(file: Path, rows: Sequence[Row], unknown: Sequence[int], suite: Suite) -> None:
     first = rows[unknown[0] - 1]
-    named = {k: first[k] for k in ("id", "pair_id", "subset", "index") if k in first}
+    known = ("id", "item_id", "pair_id", "question_id", "subset", "index", "prompt", "instruction", "question", "input")
+    named = ", ".join(f"{k} {first[k]!r:.60}" for k in known if first.get(k) is not None) or "without id or texts"
     raise BadData(
         f"{file}: {len(unknown)} of {len(rows)} rows fit no item of suite {suite.name} ({len(suite.items)} items); "
-        f"the first is row {unknown[0]}, {named}. Give the --suite that was run, with the same --data"
+        f"the first is row {unknown[0]} ({named}). Give the --suite that was run, with the same --data"
     )
 
 
