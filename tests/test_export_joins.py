@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import report_fixtures as made
 from rmbench import store
-from rmbench.core import Ballot, Facts, Item, Judgment, Message, Suite
+from rmbench.core import Ballot, Facts, Item, Judgment, Message, Run, Suite
 from rmbench.errors import BadData, RmbenchError
 from rmbench.export import imports, rewardbench
 from rmbench.metrics import summary
@@ -457,7 +457,7 @@ def exchanged(draw: st.DrawFn, of: Suite) -> tuple[Suite, dict[str, tuple[int, .
 
 
 def numbers(of: Suite, judgments: dict[str, Judgment]) -> dict[str, tuple[Any, ...]]:
-    found = summary.main(summary.estimates(of.card(), [Facts.of(i) for i in of.items], judgments))
+    found = summary.main(summary.estimates(of.card(), [Facts.of(i) for i in of.items], judgments, further=False))
     return {
         scope: (None if e.value is None else pytest.approx(e.value), e.n, e.missing, e.errors, e.wins, e.ties, e.losses)
         for scope, e in found.items()
@@ -501,15 +501,19 @@ def test_a_run_written_as_lines_comes_back(examples: int, tmp_path: Path) -> Non
 @EXAMPLES
 @pytest.mark.parametrize("template", [None, *TEMPLATES.values()], ids=["texts", *TEMPLATES])
 def test_a_run_exported_as_reward_bench_writes_comes_back(examples: int, template: str | None, tmp_path: Path) -> None:
+    stored = store.read(made.run(tmp_path, suite(ONE), "m"))
+
     @search(examples)
     @given(st.data(), suites_and_runs((2,)))
     def _(data: st.DataObject, case: tuple[Suite, dict[str, Judgment]]) -> None:
         of, judgments = case
         # Of both orders of a judge the format keeps the scores alone.
         judgments = {i: msgspec.structs.replace(j, ballots=()) for i, j in judgments.items()}
-        root = made.run(tmp_path, of, "m")
-        stored = store.read(root)._replace(judgments=judgments)
-        files = rewardbench.export(stored, {item.content_hash(): item for item in of.items})
+        run = msgspec.structs.replace(stored.run, suite=of.card())
+        facts = tuple(Facts.of(item) for item in of.items)
+        files = rewardbench.export(
+            stored._replace(run=run, facts=facts, judgments=judgments), {item.content_hash(): item for item in of.items}
+        )
         rows = [json.loads(line) for line in files["m_outputs.jsonl"].splitlines()]
         for row in rows:
             item = next(i for i in of.items if i.id == row["id"])
@@ -598,6 +602,7 @@ def test_rows_of_any_kind_are_read_or_named(examples: int, source: str, tmp_path
         except RmbenchError as error:
             said(error, file)
             return
-        path = store.import_run(tmp_path / "results", run, facts, judgments)
-        assert store.read(path).judgments == judgments
-        assert summary.estimates(of.card(), facts, judgments)
+        # What was read can be written down.
+        assert msgspec.json.decode(msgspec.json.encode(judgments), type=dict[str, Judgment]) == judgments
+        assert msgspec.json.decode(msgspec.json.encode(run), type=Run) == run
+        assert summary.estimates(of.card(), facts, judgments, further=False)
