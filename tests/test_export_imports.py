@@ -439,6 +439,12 @@ def test_an_error_comes_back_as_an_error_and_no_loss(tmp_path: Path) -> None:
     assert judgments["item-0002"].error == "score not finite (response 0"
 
 
+def test_the_command_takes_every_format() -> None:
+    from rmbench.cli import import_
+
+    assert set(import_.FORMATS) == set(imports.FORMATS)
+
+
 # Files that are not what they should be
 
 

@@ -289,6 +289,8 @@ def test_a_tail_of_an_id_that_two_items_have_is_refused_naming_both(tmp_path: Pa
         tmp_path, [{"id": 1, "responses": ["code 1 b", "code 1 a"], "scores": [1, 0]}], "jsonl", of
     )
     assert judgments["code/1"].scores == (0, 1)
+    said = refused(tmp_path, [{"id": 1, "responses": ["code 2 b", "code 2 a"], "scores": [1, 0]}], "jsonl", of)
+    assert "is no response of item 'math/1', which its id names (it is that of 'code/2')" in said
     assert list(read(tmp_path, [{"id": 2.0, "scores": [1, 0]}], "jsonl", suite(*of.items[:3]))[0]) == ["math/2"]
 
 

@@ -186,7 +186,7 @@ def _model(file: Path, source: str, rows: Sequence[Row]) -> str:
             f"{file}: column {key!r} names {len(names)} models, {', '.join(map(repr, names[:2]))}...; a run is of one. "
             f"Split the file, or say by --model what to call them"
         )
-    stem = _ENDINGS.sub("", file.name)
+    stem = _ENDINGS.sub("", file.name) or file.name
     # JudgeBench's files say it in their names.
     said = re.search(r"(?:^|,)judge_model=([^,]+)", stem)
     return names[0] if names else said[1] if said else stem
@@ -211,7 +211,7 @@ def _rows(file: Path) -> tuple[list[Any], int]:
     try:
         text = raw.decode(json.detect_encoding(raw))
     except UnicodeDecodeError as error:
-        raise BadData(f"{file} is not UTF-8 ({error.reason} at byte {error.start})") from error
+        raise BadData(f"{file} is not {error.encoding.upper()} ({error.reason} at byte {error.start})") from error
     rows = list(_parsed(file, text))
     if "\\ud" not in text.lower():
         return rows, 0

@@ -92,8 +92,10 @@ def finder(suite: Suite, source: str) -> Callable[[Row, int, int], Join | None]:
             fit = _closest([item for item in fit if _order(said.sides, item, _usual(said, item))], said)
         if len(fit) == 1:
             return _checked(said, fit[0], "text", index)
-        if fit or named:
-            return Join((fit or named)[0], (), "id", fault=_ambiguous(fit or named, said, bool(named)))
+        if fit:
+            return Join(fit[0], (), "id", fault=_ambiguous(fit, said, bool(named)))
+        if named:
+            return _checked(said, named[0], "id", index)
         if source == "rewardbench" and total == len(suite.items) and said.nameless():
             item = suite.items[place]
             return _checked(said, item, "place", index) if said.subset in (None, item.subset) else None
@@ -195,7 +197,7 @@ def _checked(said: _Said, item: Item, how: Literal["id", "text", "place"], index
     if said.source == "jsonl" and (fault := _other_version(said.row, item)):
         return join._replace(fault=fault)
     if not said.sides:
-        return join._replace(fault=_other_label(said.row, item))
+        return join._replace(fault=_other_label(said, item))
     order = _order(said.sides, item, usual)
     if order is None:
         whose = next((f" (it is that of {i.id!r})" for i in index.like(said) if _order(said.sides, i, usual)), "")
@@ -228,15 +230,16 @@ def _other_version(row: Row, item: Item) -> str | None:
     )
 
 
-def _other_label(row: Row, item: Item) -> str | None:
-    """A row without texts may still say which of its sides is better."""
-    first = {"A>B": True, "1": True, "B>A": False, "2": False}.get(_name(row.get("label")))
+def _other_label(said: _Said, item: Item) -> str | None:
+    """JudgeBench's and LLMBar's rows say which side is better, and may do so without texts."""
+    label = said.row.get("label") if said.source in ("judgebench", "llmbar") else None
+    first = {"A>B": True, "1": True, "B>A": False, "2": False}.get(_name(label))
     if first is None or len(item.grades) != 2 or item.grades[0] == item.grades[1]:
         return None
     if first == (item.grades[0] > item.grades[1]):
         return None
     return (
-        f"its label is {row['label']!r}, and of item {item.id!r} the other side is the better one: exchanged sides, or "
+        f"its label is {label!r}, and of item {item.id!r} the other side is the better one: exchanged sides, or "
         f"a corrected label? Add the texts to the rows, which tell, or take 'label' away"
     )
 
@@ -319,7 +322,7 @@ def _texts(value: Any, turn: Any = None) -> list[str]:
     if not isinstance(value, list) or not value:
         return []
     if all(isinstance(m, dict) and isinstance(m.get("content"), str) for m in value):
-        last = 2 * turn - 1 if isinstance(turn, int) and 0 < 2 * turn <= len(value) else -1
+        last = 2 * int(turn) - 1 if turn in (1, 2) and 2 * turn <= len(value) else -1
         return [value[last]["content"]]
     found = [_texts(one) for one in value]
     return [texts[0] for texts in found] if all(len(texts) == 1 for texts in found) else []
