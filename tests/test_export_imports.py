@@ -169,6 +169,8 @@ def test_not_a_number_is_an_error_and_no_win(tmp_path: Path) -> None:
     assert "nan" in str(judgments[a.id].error)
     assert run.errors == 1
     assert run.model == "x"
+    file.write_text(json.dumps({"id": a.id, "scores_chosen": 10**400, "scores_rejected": 0.1}))
+    assert "inf" in str(imports.read(file, "rewardbench", of)[2][a.id].error)
 
 
 def test_jsonl_takes_scores_ballots_and_errors(tmp_path: Path) -> None:

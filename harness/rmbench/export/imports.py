@@ -465,7 +465,10 @@ def _number(value: Any) -> float | None:
     value = value[0] if isinstance(value, list) and len(value) == 1 else value
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if isinstance(value, float) or abs(value) < 2**1023 else math.copysign(math.inf, value)
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _result(row: Row) -> float | None:
