@@ -122,6 +122,21 @@ def test_llmbar_authors_verdicts_give_the_authors_figures(tmp_path: Path) -> Non
             )
 
 
+@pytest.mark.skipif(not (DATA / "llmbar").is_dir(), reason="RMBENCH_DATA has no llmbar")
+def test_llmbar_verdicts_on_exchanged_sides_are_refused_where_only_labels_tell() -> None:
+    import msgspec
+
+    of = suites.load("llmbar", data=DATA)
+    turned = msgspec.structs.replace(
+        of,
+        items=tuple(msgspec.structs.replace(i, responses=i.responses[::-1], grades=i.grades[::-1]) for i in of.items),
+    )
+    with pytest.raises(
+        BadData, match="row 1: its label is 1, and of item 'natural-0' the other side .*419 of 419 rows"
+    ):
+        imports.read(DATA / "llmbar" / "example_verdicts_chatgpt_vanilla.jsonl", "llmbar", turned)
+
+
 def test_rewardbench_rows_are_found_by_id_by_text_and_by_place(tmp_path: Path) -> None:
     of = pairs(4)
     import msgspec

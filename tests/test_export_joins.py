@@ -207,6 +207,32 @@ def test_texts_inside_a_rendered_conversation(template: str, trimmed: bool, ids:
             assert said == ((n, 0.5) if of.items[0].responses == items[0].responses else (0.5, n))
 
 
+def test_a_rendered_conversation_shows_its_prompt_too(tmp_path: Path) -> None:
+    """Answers that many items share, under ids that are off by one: only what is asked gives it away."""
+    of = suite(*(pair(f"sums/{n}", "yes", "no", prompt=f"Is {n} prime?") for n in (7, 8)))
+    row = {"id": "sums/7", "scores_chosen": 1, "scores_rejected": 0}
+    for n in (7, 8):
+        for side, said in (("chosen", "yes"), ("rejected", "no")):
+            row[f"text_{side}"] = TEMPLATES["chatml"].format(prompt=f"Is {n} prime?", response=said)
+        if n == 7:
+            assert read(tmp_path, [row], "rewardbench", of)[0]["sums/7"].scores == (1, 0)
+    assert "is not that of item 'sums/7'" in refused(tmp_path, [row], "rewardbench", of)
+
+
+def test_what_follows_an_answer_may_look_like_it(tmp_path: Path) -> None:
+    row = {"id": "sums/0", "text_chosen": "Xaaa", "text_rejected": "Xbba", "scores_chosen": 2, "scores_rejected": 1}
+    of = suite(pair("sums/0", "bb", "aa", prompt="X"))
+    assert read(tmp_path, [row], "rewardbench", of)[0]["sums/0"].scores == (1, 2)
+
+
+def test_two_pairs_that_differ_in_white_space_alone_stay_two(tmp_path: Path) -> None:
+    of = suite(pair("sums/0", "x y", "z"), pair("sums/1", "x  y", "z"))
+    rows = [{"prompt": "Which?", "responses": ["z", x], "scores": [1, k]} for k, x in ((2, "x y"), (3, "x  y"))]
+    judgments, counts = read(tmp_path, rows, "jsonl", of)
+    assert {i: j.scores for i, j in judgments.items()} == {"sums/0": (2, 1), "sums/1": (3, 1)}
+    assert counts["text"] == 2
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -370,6 +396,10 @@ def test_mt_bench_compares_the_answers_of_the_turn(turn: int, tmp_path: Path) ->
         judgments, counts = read(tmp_path, [mt_bench(a, b, turn)], "mt-bench", of)
         assert [j.scores for j in judgments.values()] == [scores]
         assert (counts["checked"], counts["turned"]) == (1, int(a > b))
+        bare = {k: v for k, v in mt_bench(a, b, turn).items() if not k.startswith("conversation")}
+        judgments, counts = read(tmp_path, [bare], "mt-bench", of)
+        assert [j.scores for j in judgments.values()] == [scores]
+        assert (counts["checked"], counts["turned"]) == (0, int(a > b))
     row = mt_bench("alpaca", "gpt-4", turn)
     row["conversation_a"], row["conversation_b"] = row["conversation_b"], row["conversation_a"]
     assert "each model's answer is the other one's" in refused(tmp_path, [row], "mt-bench", of)
