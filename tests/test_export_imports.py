@@ -132,7 +132,7 @@ def test_llmbar_verdicts_on_exchanged_sides_are_refused_where_only_labels_tell()
         items=tuple(msgspec.structs.replace(i, responses=i.responses[::-1], grades=i.grades[::-1]) for i in of.items),
     )
     with pytest.raises(
-        BadData, match="row 1: its label is 1, and of item 'natural-0' the other side .*419 of 419 rows"
+        BadData, match=r"row 1: its label is 1, and of item 'natural-0' the other side .*419 of 419 rows"
     ):
         imports.read(DATA / "llmbar" / "example_verdicts_chatgpt_vanilla.jsonl", "llmbar", turned)
 
