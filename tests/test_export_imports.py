@@ -122,6 +122,21 @@ def test_llmbar_authors_verdicts_give_the_authors_figures(tmp_path: Path) -> Non
             )
 
 
+@pytest.mark.skipif(not (DATA / "llmbar").is_dir(), reason="RMBENCH_DATA has no llmbar")
+def test_llmbar_verdicts_on_exchanged_sides_are_refused_where_only_labels_tell() -> None:
+    import msgspec
+
+    of = suites.load("llmbar", data=DATA)
+    turned = msgspec.structs.replace(
+        of,
+        items=tuple(msgspec.structs.replace(i, responses=i.responses[::-1], grades=i.grades[::-1]) for i in of.items),
+    )
+    with pytest.raises(
+        BadData, match=r"row 1: its label is 1, and of item 'natural-0' the other side .*419 of 419 rows"
+    ):
+        imports.read(DATA / "llmbar" / "example_verdicts_chatgpt_vanilla.jsonl", "llmbar", turned)
+
+
 def test_rewardbench_rows_are_found_by_id_by_text_and_by_place(tmp_path: Path) -> None:
     of = pairs(4)
     import msgspec
@@ -153,7 +168,7 @@ def test_rewardbench_columns_and_results_without_scores(tmp_path: Path) -> None:
     run, _, judgments = imports.read(file, "rewardbench", of)
     assert run.model == "org/pair-model"
     assert [judgments[i.id].scores for i in of.items] == [(1.0, 0.0), (0.0, 1.0), (0.5, 0.5)]
-    assert "1 rows count one half in the file" in " ".join(run.notes)
+    assert "1 rows hold only a share" in " ".join(run.notes)
 
 
 def test_not_a_number_is_an_error_and_no_win(tmp_path: Path) -> None:
@@ -169,6 +184,8 @@ def test_not_a_number_is_an_error_and_no_win(tmp_path: Path) -> None:
     assert "nan" in str(judgments[a.id].error)
     assert run.errors == 1
     assert run.model == "x"
+    file.write_text(json.dumps({"id": a.id, "scores_chosen": 10**400, "scores_rejected": 0.1}))
+    assert "inf" in str(imports.read(file, "rewardbench", of)[2][a.id].error)
 
 
 def test_jsonl_takes_scores_ballots_and_errors(tmp_path: Path) -> None:
@@ -195,9 +212,9 @@ def test_jsonl_takes_scores_ballots_and_errors(tmp_path: Path) -> None:
         ("jsonl", {"scores": [1.0, 0.0], "error": "both"}, "not both"),
         ("rewardbench", {"scores_chosen": "high"}, "scores_chosen"),
         ("judgebench", {"decision": "A>B"}, "judgments"),
-        ("judgebench", {"judgments": [{"decision": "A>>B"}]}, "A>B"),
+        ("judgebench", {"judgments": [{"decision": "A>>>B"}]}, "A>>>B.*A>B"),
         ("llmbar", {"winner": "1"}, "winner_original_order"),
-        ("llmbar", {"winner_original_order": "3", "winner_swapped_order": "1"}, "1, 2 or null"),
+        ("llmbar", {"winner_original_order": "3", "winner_swapped_order": "1"}, "winner '3'; it is 1"),
     ],
 )
 def test_bad_rows_are_named(tmp_path: Path, source: str, row: dict[str, Any], message: str) -> None:
@@ -262,8 +279,254 @@ def test_mt_bench_verdicts_of_both_orders(real_data: Path) -> None:
         real_data / "mt_bench" / "gpt4_pair.jsonl.gz", "mt-bench", suite, model="gpt-4"
     )
     assert run.model == "gpt-4"
-    assert any("are left out" in note for note in run.notes)
+    assert "767 rows in the file match no item in the suite and were skipped" in run.notes
     made = {(e.name, e.scope): e.value for e in estimates(suite.card(), facts, judgments)}
     # Zheng et al. 2023 (arXiv:2306.05685), Table 5, first turn: 66 % and 85 %; people among themselves 63 % and 81 %.
     for name, published in (("s1", 0.66), ("s2", 0.85), ("human-human-s1", 0.63), ("human-human-s2", 0.81)):
         assert made[name, "category:Turn 1"] == pytest.approx(published, abs=0.005)
+
+
+# Whose verdicts they are, and in which words
+
+
+def test_the_models_name_is_the_rows_else_the_files(tmp_path: Path) -> None:
+    of = pairs(2)
+    rows = [{"id": item.id, "scores": [1, 0]} for item in of.items]
+
+    def name(file: str, source: str = "jsonl", said: Sequence[Any] = rows) -> str:
+        return imports.read(write(tmp_path / file, said), source, of)[0].model
+
+    assert name("gpt-4.1-mini.JSONL") == "gpt-4.1-mini"
+    assert name("org-model_outputs.jsonl") == "org-model"
+    assert name("mine.jsonl", said=[r | {"model": "org/m"} for r in rows]) == "org/m"
+    judged = [{"id": i.id, "judgments": [{"decision": "A>B"}]} for i in of.items]
+    file = "dataset=judgebench,response_model=gpt-4o,judge_name=vanilla,judge_model=o1-mini-2024-09-12.jsonl"
+    assert name(file, "judgebench", judged) == "o1-mini-2024-09-12"
+    two = [rows[0] | {"model": "a"}, rows[1] | {"model": "b"}]
+    with pytest.raises(BadData, match="'model' names 2 models, 'a', 'b'"):
+        name("two.jsonl", said=two)
+    assert imports.read(write(tmp_path / "two.jsonl", two), "jsonl", of, model="both")[0].model == "both"
+
+
+def test_gpt4_pair_is_called_as_its_rows_say(real_data: Path) -> None:
+    run, _, _ = imports.read(
+        real_data / "mt_bench" / "gpt4_pair.jsonl.gz", "mt-bench", suites.load("mt-bench", data=real_data)
+    )
+    assert run.model == "gpt4_pair"
+    join = run.info["join"]
+    assert (join["rows"], join["id"], join["checked"], join["left over"]) == (2400, 1633, 1633, 767)
+
+
+def test_alpaca_evals_annotations(tmp_path: Path) -> None:
+    """``annotations.json`` of tatsu-lab/alpaca_eval, as its README and results have it (texts are invented)."""
+    of = pairs(6)
+    says = [1.0, 2.0, 1.5, 1.0000048889, None, float("nan")]
+    rows = [
+        {
+            "instruction": item.prompt[0].content,
+            "output_1": item.responses[0],
+            "generator_1": "gpt4_1106_preview",
+            "dataset": "helpful_base",
+            "output_2": item.responses[1],
+            "generator_2": "m",
+            "annotator": "weighted_alpaca_eval_gpt4_turbo",
+            "preference": preference,
+            "raw_completion": {"finish_reason": "length"},
+        }
+        for item, preference in zip(of.items, says, strict=True)
+    ]
+    rows[1]["output_1"], rows[1]["output_2"] = rows[1]["output_2"], rows[1]["output_1"]
+    run, facts, judgments = imports.read(write(tmp_path / "annotations.json", rows, lines=False), "alpaca-eval", of)
+    assert run.model == "weighted_alpaca_eval_gpt4_turbo"
+    assert (run.info["join"]["text"], run.info["join"]["turned"]) == (6, 1)
+    said = [judgments[item.id] for item in of.items]
+    assert [j.scores for j in said[:3]] == [(1, 0), (1, 0), (0.5, 0.5)]
+    assert said[3].scores == pytest.approx((1 - 0.0000048889, 0.0000048889), abs=1e-12)
+    assert [j.error for j in said[4:]] == ["no verdict"] * 2
+    credits = [c.value for c in summary.credits_of(facts, judgments, of.rules) if c is not None]
+    assert credits == [1, 1, 0.5, 1, 0, 0]
+    for bad in (3, "1", 0.5, -1, True):
+        with pytest.raises(BadData, match="preference"):
+            imports.read(write(tmp_path / "bad.json", [rows[0] | {"preference": bad}], lines=False), "alpaca-eval", of)
+
+
+def best_of_four(n: int) -> Suite:
+    import msgspec
+
+    items = [
+        msgspec.structs.replace(item, id=f"{item.subset}-{k}")
+        for k, item in enumerate(i for i in made.suite(n * 8).items if len(i.grades) == 4)
+    ]
+    return msgspec.structs.replace(made.suite(1), items=tuple(items))
+
+
+def test_rewardbench_2s_score_files(tmp_path: Path) -> None:
+    """``eval-set-scores/<org>/<model>.json`` as scripts/run_v2.py (05a9005) writes it: an object of columns, the texts
+    and scores of a row in lists, some scores in lists of one."""
+    of = best_of_four(3)
+    talk = [
+        [[{"role": "user", "content": i.prompt[0].content}, {"role": "assistant", "content": r}] for r in i.responses]
+        for i in of.items
+    ]
+    whole = {
+        "text": talk,
+        "scores": [[3.0, 1.0, 2.0, 0.5], [[1.0], [1.0], [0.0], [0.0]], [0.0, 1.0, 2.0, 3.0]],
+        "results": [1, 0.5, 0],
+        "subset": [i.subset for i in of.items],
+        "id": [str(k) for k in range(3)],
+        "num_correct": [1, 1, 1],
+        "model": "org/rm",
+        "model_type": "Seq. Classifier",
+        "chat_template": "tokenizer",
+    }
+    run, _, judgments = imports.read(write(tmp_path / "rm.json", whole, lines=False), "rewardbench", of)
+    assert run.model == "org/rm"
+    assert (run.info["join"]["id"], run.info["join"]["checked"]) == (3, 3)
+    assert [judgments[i.id].scores for i in of.items] == [(3, 1, 2, 0.5), (1, 1, 0, 0), (0, 1, 2, 3)]
+    # A revision with the right answer in another place.
+    import msgspec
+
+    turned = msgspec.structs.replace(
+        of,
+        items=tuple(
+            msgspec.structs.replace(i, responses=i.responses[2:] + i.responses[:2], grades=(0.0, 0.0, 1.0, 0.0))
+            for i in of.items
+        ),
+    )
+    run, _, judgments = imports.read(tmp_path / "rm.json", "rewardbench", turned)
+    assert [judgments[i.id].scores for i in of.items] == [(2, 0.5, 3, 1), (0, 0, 1, 1), (2, 3, 0, 1)]
+    whole["text"] = [["\n".join(m["content"] for m in one) for one in row] for row in talk]
+    assert imports.read(write(tmp_path / "rm.json", whole, lines=False), "rewardbench", turned)[2] == judgments
+
+
+def test_rewardbench_2s_judges_say_only_whether_they_were_right(tmp_path: Path) -> None:
+    """scripts/run_generative_v2.py: 1, 0, 1/k of k joint best, and 0.25 for a reply that could not be read."""
+    of = best_of_four(4)
+
+    def talks(item: Item, which: slice) -> list[Any]:
+        asked = {"role": "user", "content": item.prompt[0].content}
+        return [[asked, {"role": "assistant", "content": r}] for r in item.responses[which]]
+
+    rows = [
+        {
+            "texts_chosen": talks(i, slice(1)), "texts_rejected": talks(i, slice(1, None)), "subset": i.subset,
+            "id": str(k), "num_correct": 1, "results": result, "scores": None,
+        }
+        for k, (i, result) in enumerate(zip(of.items, [1, 0, 0.25, 1 / 3], strict=True))
+    ]  # fmt: skip
+    run, facts, judgments = imports.read(write(tmp_path / "judge.jsonl", rows), "rewardbench", of)
+    import msgspec
+
+    shared = msgspec.structs.replace(of.rules, ties="share")
+    assert [c.value for c in summary.credits_of(facts, judgments, shared) if c is not None] == pytest.approx(
+        [1, 0, 0.25, 1 / 3]
+    )
+    assert "2 rows hold only a share" in " ".join(run.notes)
+    for change, message in (
+        ({"results": 0.4}, "results 0.4"),
+        ({"results": None}, "neither a list 'scores'"),
+        ({"scores": [1, 2, None, 3]}, "not numbers"),
+        ({"scores": [1, 2, 3]}, "3 scores"),
+    ):
+        with pytest.raises(BadData, match=message):
+            imports.read(write(tmp_path / "bad.jsonl", [rows[0] | change]), "rewardbench", of)
+    lost = rows[0] | {"scores": [8, -1, 3, 2], "model_type": "Generative RM"}
+    _, _, judgments = imports.read(write(tmp_path / "lost.jsonl", [lost]), "rewardbench", of)
+    assert "could not be read" in str(judgments[of.items[0].id].error)
+
+
+def test_arena_hards_verdicts(tmp_path: Path) -> None:
+    of = pairs(2)
+    rows = [
+        {"pair_id": i.id, "judgments": [{"decision": first}, {"decision": second}]}
+        for i, (first, second) in zip(of.items, [("A>>B", "B>>A"), ("B>A", "B>>A")], strict=True)
+    ]
+    _, _, judgments = imports.read(write(tmp_path / "o.jsonl", rows), "judgebench", of)
+    assert [[b.picked for b in judgments[i.id].ballots] for i in of.items] == [[0, 0], [1, 0]]
+
+
+def test_an_error_comes_back_as_an_error_and_no_loss(tmp_path: Path) -> None:
+    from rmbench.export import rewardbench
+
+    of = made.suite(8)
+    stored = store.read(made.run(tmp_path, of, "m", errors=(2,)))
+    (tmp_path / "m.jsonl").write_bytes(rewardbench.export(stored)["m_outputs.jsonl"])
+    run, _, judgments = imports.read(tmp_path / "m.jsonl", "rewardbench", of)
+    assert run.errors == 1
+    assert judgments["item-0002"].error == "score not finite (response 0"
+
+
+def test_the_command_takes_every_format() -> None:
+    from rmbench.cli import import_
+
+    assert set(import_.FORMATS) == set(imports.FORMATS)
+
+
+# Files that are not what they should be
+
+
+def test_a_lone_surrogate_costs_no_verdict(tmp_path: Path) -> None:
+    of = pairs(2)
+    rows = [
+        {"pair_id": i.id, "judge_model": "j\ud83d", "judgments": [{"decision": "A>B", "judgment": {"response": said}}]}
+        for i, said in zip(of.items, ["cut \ud83d", "whole \U0001f600"], strict=True)
+    ]
+    path = write(tmp_path / "o.jsonl", rows)
+    result = CliRunner().invoke(
+        main, ["import", str(path), "--from", "judgebench", "--suite", "starter", "--out", str(tmp_path)]
+    )
+    assert result.exit_code == 2, result.exception  # ids of another suite, and no traceback
+    run, facts, judgments = imports.read(path, "judgebench", of)
+    assert [judgments[i.id].ballots[0].text for i in of.items] == ["cut \ufffd", "whole \U0001f600"]
+    assert run.model == "j\ufffd"
+    assert "2 rows hold half a character (a lone surrogate), read as U+FFFD" in run.notes
+    assert store.read(store.import_run(tmp_path / "r", run, facts, judgments)).judgments == judgments
+    run, facts, judgments = imports.read(path, "judgebench", of, model="\udcff")
+    assert store.import_run(tmp_path / "r", run, facts, judgments).is_dir()
+
+
+def test_encodings_are_read_or_named(tmp_path: Path) -> None:
+    import gzip
+
+    of = pairs(2)
+    rows = "\n".join(json.dumps({"id": i.id, "scores": [1, 0], "by": "\u2028"}, ensure_ascii=False) for i in of.items)
+    file = tmp_path / "m.jsonl"
+    for raw in (rows.encode("utf-8-sig"), rows.encode("utf-16"), gzip.compress(rows.encode())):
+        file.write_bytes(raw)
+        assert len(imports.read(file, "jsonl", of)[2]) == 2
+    for raw, message in (
+        (b'{"id": "\xff"}', "not UTF-8"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "Git LFS"),
+        (gzip.compress(rows.encode())[:-12], "cannot be read"),
+        (
+            b'{"id": 1, "scores": [1, 0]}\n{"id": 2, "scores": [1, 0], "scores": [0, 1]}',
+            r"m\.jsonl:2: the key 'scores'",
+        ),
+        (b"[" * 100_000, "not JSON"),
+    ):
+        file.write_bytes(raw)
+        with pytest.raises(BadData, match=message):
+            imports.read(file, "jsonl", of)
+
+
+def test_one_line_of_lists_is_one_row(tmp_path: Path) -> None:
+    of = pairs(1)
+    row = {"id": of.items[0].id, "responses": list(of.items[0].responses), "scores": [2, 1]}
+    assert imports.read(write(tmp_path / "m.jsonl", [row]), "jsonl", of)[2][of.items[0].id].scores == (2, 1)
+
+
+def test_the_command_reports_the_join(tmp_path: Path) -> None:
+    rows = [{"id": f"q{i}", "prompt": f"p{i}", "chosen": "a", "rejected": "b"} for i in range(3)]
+    suite = write(tmp_path / "mine.jsonl", rows)
+    scores = write(
+        tmp_path / "old.jsonl",
+        [{"prompt": f"p{i}", "chosen": "b", "rejected": "a", "scores": [0, 1]} for i in range(3)],
+    )
+    base = ["import", str(scores), "--from", "jsonl", "--suite", str(suite), "--out", str(tmp_path / "results")]
+    said = json.loads(CliRunner().invoke(main, [*base, "--json"]).stdout)
+    assert said["model"] == "old"
+    assert (said["join"]["text"], said["join"]["turned"], said["join"]["items left over"]) == (3, 3, 0)
+    assert next(e for e in said["estimates"] if e["scope"] == "overall")["value"] == 1.0
+    shown = " ".join(CliRunner().invoke(main, base).stdout.split())
+    assert "3 by text" in shown
+    assert "sides exchanged back in 3" in shown

@@ -59,6 +59,8 @@ def test_no_finite_temperature_is_none() -> None:
     assert temperature(np.array([0.0, 0.0])) is None
     assert temperature(np.array([-2.0, 1.0])) is None
     assert temperature(np.array([])) is None
+    # 2.2 and -2.2, the second as a difference of scores: their mean is above 0 by rounding alone
+    assert temperature(np.array([2.2, -2.8 + 0.6])) is None
     assert cross_fitted(np.array([1.0, -0.5, 2.0, 1.0]), np.array([0, 0, 1, 1])) is None
 
 

@@ -45,6 +45,9 @@ def export(stored: Stored, items: Mapping[str, Item] | None = None) -> dict[str,
         "extra_results": accuracy,
     }
     rows = [_row(stored, f, credit, (items or {}).get(f.hash)) for f, credit in pairs]
+    if all(row["error"] is None for row in rows):
+        for row in rows:
+            del row["error"]
     columns = {key: [row[key] for row in rows] for key in rows[0]}
     # The analysis scripts look for one folder per organisation.
     org, _, name = run.model.rpartition("/")
@@ -72,6 +75,9 @@ def _row(stored: Stored, f: Facts, credit: float, item: Item | None) -> dict[str
     row["id"] = f.item_id
     row["scores_chosen"] = None if scores is None else scores[best]
     row["scores_rejected"] = None if scores is None else scores[1 - best]
+    # Their format has 0 for an error and for a loss alike; ours tells them apart when it is read again.
+    error = "not judged" if judgment is None else judgment.error
+    row["error"] = error if error is None or item is not None else error.split(": ")[0]  # it may quote the texts
     return row
 
 

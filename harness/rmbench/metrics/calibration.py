@@ -103,7 +103,9 @@ def temperature(margins: Floats) -> float | None:
         high *= 2
         if high > 1e9:
             return None
-    return scale / float(brentq(slope, 0.0, high, xtol=1e-12))
+    root = float(brentq(slope, 0.0, high, xtol=1e-12))
+    # Margins that cancel but for rounding have their root at 0 or beside it: no finite temperature either.
+    return scale / root if root > 1e-9 else None
 
 
 class Fitted(NamedTuple):
