@@ -284,6 +284,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     done: int = 0
     errors: int = 0
     truncated: int = 0
+    """Items of which a conversation lost text."""
     tokens: int = 0
     generated: int = 0
     order: str = "pointwise: order-free by construction"
@@ -328,6 +329,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     losses: float = 0
     errors: int = 0
     truncated: int = 0
+    """Items of which a conversation lost text."""
     extra: dict[str, float | str | None] = {}
 
     def __post_init__(self) -> None:

@@ -403,5 +403,7 @@ def _notes(a: Stored, b: Stored, differences: Sequence[Difference]) -> tuple[str
     if noise and small:
         notes.append(f"not larger than that noise: the difference in {', '.join(small)}")
     if a.run.suite.partial:
-        notes.append(f"the suite is partial: {sum(a.run.suite.missing.values())} items are absent from the data")
-    return tuple(notes)
+        absent = sum(a.run.suite.missing.values())
+        items = "1 item is" if absent == 1 else f"{absent:,} items are"
+        notes.append(f"the suite is partial: {items} absent from the data")
+    return tuple(dict.fromkeys(notes))  # a model against itself

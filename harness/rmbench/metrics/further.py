@@ -95,7 +95,8 @@ def _if_whole(card: Suite, made: Iterable[Estimate]) -> Iterator[Estimate]:
     absent["overall"] = sum(card.missing.values())
     for estimate in made:
         if lacking := absent.get(estimate.scope):
-            reason, missing = f"{lacking:,} items are absent from the data", estimate.missing + lacking
+            items = "1 item is" if lacking == 1 else f"{lacking:,} items are"
+            reason, missing = f"{items} absent from the data", estimate.missing + lacking
             estimate = Estimate(
                 name=estimate.name, scope=estimate.scope, value=None, n=estimate.n, missing=missing, reason=reason
             )
@@ -273,6 +274,8 @@ def _votes(facts: Sequence[Facts], judgments: Mapping[str, Judgment], scope: Sco
         return
     where = np.array(curve.items, dtype=np.int64)
     for name, table in (("vote", curve.average), ("vote-both", curve.both)):
+        if table is None:
+            continue
         for column, k in enumerate(curve.k):
             yield scope.estimate(mean_measure(f"{name}@{k}", table[:, column], where, shape="proportion"))
 
