@@ -311,7 +311,7 @@ def test_eval_results_are_what_the_hubs_library_reads(tmp_path: Path) -> None:
     assert stored.run.suite_hash in overall.notes
 
 
-CLASHING = {"Chat": ("Chat",), "Safety": ("safety", "chat-easy"), "Maths": ("sums", "maths")}
+CLASHING = {"Chat": ("chat",), "Safety": ("safety", "chat-easy"), "Maths": ("sums", "maths")}
 """A category that is its one subset, and two that share a name with a subset of theirs."""
 
 

@@ -408,7 +408,7 @@ def test_truncated_counts_items_everywhere(tmp_path: Path) -> None:
     estimates = summary.estimates(run.suite, stored.facts, cut)
     assert summary.main(estimates)["micro"].truncated == 5
     text = text_of(terminal.run_table(stored._replace(run=run, judgments=cut), estimates))
-    assert "5 items truncated" in text
+    assert "5 truncated" in text
     assert "10" not in next(line for line in text.splitlines() if line.startswith("micro"))
 
 

@@ -211,7 +211,8 @@ def _about(suite: Suite) -> Iterator[str]:
     """What a reader must know before the run: absent rows, rows left out, how columns were read."""
     if suite.partial:
         absent = ", ".join(f"{subset} {n}" for subset, n in suite.missing.items())
-        yield f"{suite.name} is partial, {sum(suite.missing.values()):,} items are absent: {absent}"
+        total = sum(suite.missing.values())
+        yield f"{suite.name} is partial, {'1 item is' if total == 1 else f'{total:,} items are'} absent: {absent}"
     for reason, n in suite.excluded.items():
         yield f"{n:,} rows left out: {reason}"
     yield from suite.notes

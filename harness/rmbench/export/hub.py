@@ -93,8 +93,12 @@ def _named(run: Run, estimates: Sequence[Estimate]) -> dict[str, Estimate]:
     own = main(estimates)
     order = ("overall", "micro", "category", "subset")
     kinds = {scope: scope.partition(":")[0] for scope in own}
-    alone = {f"subset:{c}" for c, subsets in run.suite.categories.items() if tuple(subsets) == (c,)}
-    scopes = [s for kind in order for s in own if kinds[s] == kind and not (s in alone and f"category:{s[7:]}" in own)]
+    alone = {
+        f"subset:{subsets[0]}"
+        for category, subsets in run.suite.categories.items()
+        if len(subsets) == 1 and _task(category) == _task(subsets[0]) and f"category:{category}" in own
+    }
+    scopes = [s for kind in order for s in own if kinds[s] == kind and s not in alone]
     made: dict[str, Estimate] = {}
     for scope in scopes:
         kind, _, rest = scope.partition(":")

@@ -70,7 +70,7 @@ def run_table(
         ]
         if counted:
             # Single responses are neither won nor lost.
-            judged = any(record) or e.n <= e.errors
+            judged = any(record) or 0 < e.n <= e.errors
             cells.append("/".join(f"{v:g}" for v in record) if judged else "–")
         cells += [f"{n:,}" for n, any_of in ((e.missing, missing), (e.truncated, truncated)) if any_of]
         beside = [number(b) for b in by_name(baselines, scope).values()]
@@ -180,7 +180,7 @@ def _counts(stored: Stored) -> str:
     parts = [
         f"{done:,} of {run.n:,} items",
         f"{run.errors:,} error{'s' * (run.errors > 1)}" if run.errors else "no errors",
-        f"{run.truncated:,} item{'s' * (run.truncated > 1)} truncated" if run.truncated else "nothing truncated",
+        f"{run.truncated:,} truncated" if run.truncated else "nothing truncated",
     ]
     if run.tokens:
         parts.append(f"{run.tokens + run.generated:,} tokens")
