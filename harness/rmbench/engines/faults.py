@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import errno
 import json
 import os
 import re
@@ -109,7 +110,8 @@ def of_connection(error: BaseException, url: str, proxy: Proxy | None) -> Failur
     if "ConnectError" in kinds:
         number = next((c.errno for c in reversed(causes) if isinstance(c, OSError) and c.errno), None)
         why = os.strerror(number) if number else str(causes[-1])
-        return Failure(f"nothing listens at {whom} ({why})", advice=mend)
+        what = "nothing listens at" if number == errno.ECONNREFUSED else "no connection to"
+        return Failure(f"{what} {whom} ({why})", advice=mend)
     last = next((c for c in causes[1:] if str(c)), causes[-1])
     if re.search(r"illegal (request|status) line", str(last)):  # a TLS alert, read as HTTP
         return Failure("the answer is not HTTP", None, advice=f"If {host} speaks TLS, write https:// in --base-url")
