@@ -108,7 +108,7 @@ def run(
         "n": len(of.items),
         "done": len(of.items),
         "errors": len(errors),
-        "truncated": sum(j.truncated for j in judgments.values()),
+        "truncated": sum(j.truncated > 0 for j in judgments.values()),
         "tokens": sum(j.tokens for j in judgments.values()),
         "generated": sum(j.generated for j in judgments.values()),
         "seconds": 12.5,

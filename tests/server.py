@@ -1,6 +1,8 @@
 """A loopback server that speaks the OpenAI protocol and misbehaves on a seeded schedule.
 
-``Server(answer)`` runs in a thread; ``answer`` gets the request's body and gives a text, a choice, or (status, body).
+``Server(answer)`` runs in a thread; ``answer`` gets the request's body and gives a text, a choice, (status, body), or
+the bytes of a whole body. Asked as a proxy, it answers by itself, and refuses to CONNECT. ``fixed`` is a server that
+sends the same bytes to whoever connects.
 ``python tests/server.py`` runs one by itself and prints its address, for measurements.
 """
 
@@ -10,9 +12,12 @@ import asyncio
 import hashlib
 import json
 import random
+import socket
+import ssl
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 FAULTS = (
@@ -40,12 +45,14 @@ class Server:
         retry_after: str | None = "0.01",
         delay: float = 0.0,
         know_n: bool = True,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.answer, self.faults, self.seed, self.worst = answer, dict(faults or {}), seed, worst
         self.retry_after, self.delay, self.know_n = retry_after, delay, know_n
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.met: Counter[str] = Counter()
+        self.tls = tls
         self.flying = self.most = 0
         self.keep = True
         self._tries: Counter[bytes] = Counter()
@@ -65,10 +72,10 @@ class Server:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}/v1"
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self._port}/v1"
 
     async def _open(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=1024)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=1024, ssl=self.tls)
         self._port = self._server.sockets[0].getsockname()[1]
 
     async def _shut(self) -> None:
@@ -98,6 +105,8 @@ class Server:
             writer.close()
 
     async def _respond(self, writer: asyncio.StreamWriter, path: str, headers: dict[str, str], raw: bytes) -> bool:
+        if not raw:  # CONNECT
+            return await self._send(writer, 407, b"")
         body = json.loads(raw)
         if self.keep:
             self.requests.append(body)
@@ -120,7 +129,7 @@ class Server:
         if fault in CANNED:
             return await self._send(writer, 200, CANNED[fault])
         status, answer = self._body(path, body)
-        payload = json.dumps(answer).encode()
+        payload = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         if fault in ("half", "cut"):
             payload = payload[: len(payload) // 2]
         return await self._send(writer, status, payload, short=50 if fault == "half" else 0)
@@ -149,10 +158,12 @@ class Server:
             draw -= share
         return None
 
-    def _body(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    def _body(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         usage = {"prompt_tokens": 7, "completion_tokens": 0}
         if path in ("/pooling", "/classify", "/score"):
             answer = self.answer({**body, "path": path})
+            if isinstance(answer, bytes):
+                return 200, answer
             key = {"/pooling": "data", "/classify": "probs", "/score": "score"}[path]
             return answer if isinstance(answer, tuple) else (200, {"data": [{key: answer}], "usage": usage})
         if body.get("n", 1) > 1 and not self.know_n:
@@ -162,10 +173,37 @@ class Server:
             said = self.answer({**body, "seed": body.get("seed", 0) + i})
             if isinstance(said, tuple):
                 return said
+            if isinstance(said, bytes):
+                return 200, said
             choice = said if isinstance(said, dict) else {"message": {"role": "assistant", "content": said}}
             choices.append({"index": i, "finish_reason": "stop", **choice})
         usage = {"prompt_tokens": 100, "completion_tokens": 10 * len(choices)}
         return 200, {"choices": choices, "usage": usage}
+
+
+@contextmanager
+def fixed(reply: bytes) -> Iterator[str]:
+    """The address (host:port) of a server that sends ``reply`` to whoever connects, and hangs up."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                asked, _ = listening.accept()
+            except OSError:
+                return
+            with asked:
+                asked.recv(65536)
+                asked.sendall(reply)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
+        thread.join()
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import pytest
 
 from rmbench.adapters.options import Options
 from rmbench.core import Message
-from rmbench.engines import endpoint
+from rmbench.engines import endpoint, faults
 from rmbench.engines.endpoint import ChatRequest, Endpoint, Reply
 from rmbench.errors import BadModel, UsageError
 from server import FAULTS, Server
@@ -205,7 +205,7 @@ def test_retry_after_is_honoured_by_all_requests() -> None:
 
 
 def test_retry_after_in_all_its_forms() -> None:
-    after = endpoint._retry_after
+    after = faults._retry_after
     assert after({"retry-after": "2"}) == 2
     assert after({"retry-after-ms": "250"}) == 0.25
     assert 8 < after({"retry-after": formatdate(time.time() + 10, usegmt=True)}) <= 10

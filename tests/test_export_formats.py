@@ -311,6 +311,42 @@ def test_eval_results_are_what_the_hubs_library_reads(tmp_path: Path) -> None:
     assert stored.run.suite_hash in overall.notes
 
 
+CLASHING = {"Chat": ("chat",), "Safety": ("safety", "chat-easy"), "Maths": ("sums", "maths")}
+"""A category that is its one subset, and two that share a name with a subset of theirs."""
+
+
+def test_every_number_has_one_name_of_its_own_at_the_hub(tmp_path: Path) -> None:
+    pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
+    import yaml
+    from huggingface_hub import ModelCard, parse_eval_result_entries
+
+    of = made.suite(60, categories=CLASHING, source="hf:org/set:test")
+    stored, estimates = one(tmp_path, of)
+    ((_, content),) = hub.eval_results(stored, estimates).items()
+    tasks = [e.task_id for e in parse_eval_result_entries(yaml.safe_load(content))]
+    assert tasks == [
+        "overall",
+        "micro",
+        "chat",
+        "safety",
+        "maths",
+        "subset_safety",
+        "chat-easy",
+        "sums",
+        "subset_maths",
+    ]
+    ((_, card),) = hub.model_index(stored, estimates).items()
+    results = ModelCard(card.decode()).data.eval_results
+    assert {(r.dataset_name, r.dataset_type) for r in results} == {("toy", "org/set")}
+    assert [r.metric_name for r in results] == [
+        "overall", "micro", "Chat", "Safety", "Maths", "subset safety", "chat-easy", "sums", "subset maths",
+    ]  # fmt: skip
+    own = {e.scope: e.value for e in reversed(estimates)}
+    for name, scope in (("overall", "overall"), ("Safety", "category:Safety"), ("subset safety", "subset:safety")):
+        found = next(r.metric_value for r in results if r.metric_name == name)
+        assert found == pytest.approx(100 * own[scope], abs=1e-3)
+
+
 def test_eval_results_of_a_part_say_so(tmp_path: Path) -> None:
     pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
     of = made.suite(16, source="hf:org/set:test", missing={"sums": 5}, counts={"sums": 20})

@@ -96,12 +96,26 @@ def test_the_curve_votes_orders_separately() -> None:
     assert made.k == (1, 2, 3)
     assert made.average[:, 0] == pytest.approx([(2 / 3 + 1) / 2, 0.5])
     assert made.average[:, 2] == pytest.approx([1, 0.5])
+    assert made.both is not None
     assert made.both[:, 2] == pytest.approx([1, 0])
     found = {e.name: e.value for e in estimates(card(), items, judgments) if e.scope == "micro"}
     assert found["vote@3"] == pytest.approx(0.75)
     assert found["vote-both@3"] == pytest.approx(0.5)
     # All samples voting is the credit that the suite's own number uses.
     assert found["vote@3"] == pytest.approx(found["average"])
+
+
+def test_an_order_that_was_not_asked_is_not_in_both_orders() -> None:
+    """A jury of pointwise models has one order: its votes are not wrong in the other."""
+    item = facts(0)
+    ballots = tuple(Ballot(shown=(0, 1), picked=p, judge=f"j{i}") for i, p in enumerate((0, 1, 0)))
+    judgments = {item.item_id: Judgment(item_id=item.item_id, scores=(0.5, 0.5), ballots=ballots)}
+    made = curve([item], judgments)
+    assert made is not None
+    assert made.both is None
+    names = {e.name for e in estimates(card(), [item], judgments)}
+    assert "vote@3" in names
+    assert not any(name.startswith("vote-both") for name in names)
 
 
 def test_no_second_sample_no_curve() -> None:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
+from click.testing import Result
 from rich.console import Console
 
 import report_fixtures as made
 from rmbench import store
-from rmbench.core import Estimate, Judgment, Rules
+from rmbench.core import Ballot, Estimate, Judgment, Rules
 from rmbench.metrics import summary
-from rmbench.report import latex, leaderboard, markdown, plots, terminal, tidy
+from rmbench.report import html, latex, leaderboard, markdown, plots, terminal, tidy
 
 HARD_NAMES = [
     "a|b",
@@ -373,3 +376,159 @@ def test_run_table_says_what_became_of_ballots_what_it_cost_and_what_to_know(tmp
     assert "probability outside the labels: 12.5% on average" in text
     assert "cost 0.25" in text
     assert "vllm-vs-transformers" in text
+
+
+def test_a_column_beside_a_limited_run_is_of_the_same_items(tmp_path: Path, cli: Callable[..., Result]) -> None:
+    """What stands beside 20 items is not the full run's figure on 300."""
+    rows = [{"prompt": f"q{i}", "chosen": "y" * (9 if i % 3 else 1), "rejected": "n" * 5} for i in range(300)]
+    data = tmp_path / "mine.jsonl"
+    data.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    out = ["--suite", data, "--out", tmp_path / "results"]
+    assert cli("eval", "--model", "length:longest", *out).exit_code == 0
+    result = cli("eval", "--model", "random:1", "--limit", 20, *out)
+    assert result.exit_code == 0, result.output
+    (path,) = [p for p in store.find(tmp_path / "results") if "limit20" in p.name]
+    limited = store.read(path)
+    wins = sum(f.lengths[0] > f.lengths[1] for f in limited.facts)
+    last = next(line for line in result.stdout.splitlines() if line.startswith("micro"))
+    assert last.split()[-1] == f"{100 * wins / 20:.1f}"
+    assert "limited to 20 items: not for the leaderboard; length:longest on the same items" in result.stdout
+    # One that was not asked all of them says nothing.
+    assert (
+        leaderboard.on_items(limited, store.read(store.resolve("length:longest", tmp_path / "results")).facts) is None
+    )
+
+
+def test_truncated_counts_items_everywhere(tmp_path: Path) -> None:
+    of = made.suite(24)
+    path = made.run(tmp_path, of, "short")
+    stored = store.read(path)
+    cut = {k: msgspec.structs.replace(j, truncated=2 * (n < 5)) for n, (k, j) in enumerate(stored.judgments.items())}
+    run = msgspec.structs.replace(stored.run, truncated=5)
+    estimates = summary.estimates(run.suite, stored.facts, cut)
+    assert summary.main(estimates)["micro"].truncated == 5
+    text = text_of(terminal.run_table(stored._replace(run=run, judgments=cut), estimates))
+    assert "5 truncated" in text
+    assert "10" not in next(line for line in text.splitlines() if line.startswith("micro"))
+
+
+def test_n_is_one_number_for_one_run(tmp_path: Path, cli: Callable[..., Result]) -> None:
+    of = made.suite(40)
+    tied = tuple(
+        msgspec.structs.replace(i, grades=(1.0,) * len(i.grades)) if n < 4 else i for n, i in enumerate(of.items)
+    )
+    of = msgspec.structs.replace(of, items=tied)
+    for name, seed in (("a", 1), ("b", 2)):
+        made.run(tmp_path, of, name, seed=seed)
+    (board,) = boards(tmp_path)
+    assert {e.n(board.headline) for e in board.models} == {36}
+    assert {e.main("micro").n for e in board.models} == {36}
+    row = next(line for line in markdown.leaderboard(board).splitlines() if "| a |" in line)
+    assert " 36 |" in row
+    assert " 40 |" not in row
+    assert "n is without 4 items that the rule for ties leaves out." in leaderboard.footnotes(board)
+    found = json.loads(cli("compare", tmp_path / store.find(tmp_path)[0], store.find(tmp_path)[1], "--json").stdout)
+    assert '"n": 36' in json.dumps(found)
+
+
+def test_single_responses_are_neither_won_nor_lost(tmp_path: Path) -> None:
+    of = made.suite(24, rules=Rules(name="mixed-1", metrics={"refuse": "auc"}))
+    items = tuple(
+        msgspec.structs.replace(i, responses=i.responses[:1], grades=(float(n // 5 % 2),))
+        if i.subset == "refuse"
+        else i
+        for n, i in enumerate(of.items)
+    )
+    path = made.run(tmp_path, msgspec.structs.replace(of, items=items), "a")
+    stored = store.read(path)
+    text = text_of(terminal.run_table(stored, summary.estimates(stored.run.suite, stored.facts, stored.judgments)))
+    assert "0/0" not in text
+    assert "–" in next(line for line in text.splitlines() if "refuse" in line)
+
+
+def worse_than_long(root: Path) -> leaderboard.Board:
+    of = made.suite(200)
+    longest = {i.id: tuple(float(len(r)) for r in i.responses) for i in of.items}
+    right = {i.id: i.grades for i in of.items}
+    near = {k: right[k] if n < 9 else v for n, (k, v) in enumerate(longest.items())}
+    for name, scores in (("length:longest", longest), ("oracle", right), ("near", near)):
+        path = made.run(root, of, name)
+        judgments = {k: Judgment(item_id=k, scores=s) for k, s in scores.items()}
+        stored = store.read(path)
+        shutil.rmtree(path)
+        store.import_run(root, stored.run, stored.facts, judgments)
+    made.run(root, of, "backwards", skill=-9.0)
+    made.run(root, of, "good", skill=9.0)
+    (board,) = boards(root)
+    return board
+
+
+def test_a_model_that_does_not_beat_a_trivial_baseline_says_so(tmp_path: Path) -> None:
+    board = worse_than_long(tmp_path)
+    told = {e.label: e.warnings for e in board.everything}
+    (longest,) = [e for e in board.baselines if e.label == "length:longest"]
+    score = f"length:longest ({leaderboard.number(longest.main('overall'))})"
+    assert told["good"] == told["oracle"] == told["length:longest"] == ()
+    assert told["backwards"] == (f"does not beat {score}",)
+    assert told["near"] == (f"does not clearly beat {score}, which lies within its interval",)
+    for kind, text in every_format(board).items():
+        # LaTeX keeps its notes as comments, the CSV has the numbers alone.
+        assert kind == "csv" or f"backwards does not beat {score}" in " ".join(text.split()), kind
+    assert "| 3! | backwards |" in markdown.leaderboard(board)
+    assert "| 2! | near |" in markdown.leaderboard(board)
+    assert "| 1 | good |" in markdown.leaderboard(board)
+    page = html.page(board)
+    assert "backwards does not beat" in page
+    entry = next(e for e in board.models if e.label == "backwards")
+    beside = {e.label: e.estimates for e in board.baselines if e.label != "oracle"}
+    assert f"does not beat {score}" in text_of(terminal.run_table(entry.stored, entry.estimates, beside))
+
+
+def test_a_rank_with_many_unparsed_verdicts_is_marked(tmp_path: Path) -> None:
+    of = made.suite(60)
+    made.run(tmp_path, of, "whole", seed=1)
+    path = made.run(tmp_path, of, "mumbles", seed=2, errors=range(25))
+    stored = store.read(path)
+    ballot = Ballot(shown=(0, 1), error="unparsed: no verdict that bracket-letter knows")
+    said = "no valid ballot for order 0, 1: unparsed: no verdict that bracket-letter knows"
+    judgments = {
+        k: Judgment(item_id=k, error=said, ballots=(ballot,)) if j.scores is None else j
+        for k, j in stored.judgments.items()
+    }
+    shutil.rmtree(path)
+    store.import_run(tmp_path, stored.run, stored.facts, judgments)
+    made.run(tmp_path, of, "slips", seed=3, errors=range(3))
+    (board,) = boards(tmp_path)
+    told = {e.label: e.warnings for e in board.models}
+    assert told["whole"] == told["slips"] == ()  # one in twenty may be
+    (warning,) = told["mumbles"]
+    assert "no verdict on 25 of 60 items (most often: unparsed), which earn nothing" in warning
+    assert f"{path.parent.name}/{path.name}/judgments.jsonl" in warning
+    assert str(tmp_path) not in warning
+    # The rank is what it was: what was not said earns nothing.
+    entry = next(e for e in board.models if e.label == "mumbles")
+    assert entry.main("micro").value == pytest.approx(entry.main("micro").wins / 60)
+    assert entry.place == f"{entry.rank}!"
+    for kind, text in every_format(board).items():
+        assert kind == "csv" or f"{entry.rank}!" in text, kind
+    assert warning in " ".join(text_of(terminal.run_table(entry.stored, entry.estimates), 400).split())
+
+
+def test_the_votes_of_a_jury_of_pointwise_models_show_no_orders(tmp_path: Path) -> None:
+    of = made.suite(40)
+    path = made.run(tmp_path, of, "jury")
+    stored = store.read(path)
+    judgments = {
+        k: msgspec.structs.replace(
+            j, ballots=tuple(Ballot(shown=(0, 1), picked=(n + m) % 2, judge=f"m{m}") for m in range(3))
+        )
+        for n, (k, j) in enumerate(stored.judgments.items())
+        if len(j.scores or ()) == 2
+    }
+    shutil.rmtree(path)
+    store.import_run(tmp_path, stored.run, stored.facts, stored.judgments | judgments)
+    (board,) = boards(tmp_path)
+    drawn = plots.draw(board, only=("votes",))["votes"]
+    (axis,) = drawn.axes
+    assert [line.get_linestyle() for line in axis.lines] == ["-"]
+    assert "both orders" not in axis.get_xlabel()

@@ -249,9 +249,11 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @property
     def absent(self) -> str:
-        """How many items are absent from the data, in words."""
+        """How many items are absent from the data, in words with a verb: ``3 items are``."""
         n, all_known = sum(self.missing.values()), all(self.missing.values())
-        return f"{n:,} items" if all_known else f"{n:,} items and more" if n else "an unknown number of items"
+        if not all_known:
+            return f"{n:,} items and more are" if n else "an unknown number of items is"
+        return "1 item is" if n == 1 else f"{n:,} items are"
 
     def card(self) -> Suite:
         """The suite without its items, as a run keeps it."""
@@ -290,6 +292,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     done: int = 0
     errors: int = 0
     truncated: int = 0
+    """Items of which a conversation lost text."""
     tokens: int = 0
     generated: int = 0
     order: str = "pointwise: order-free by construction"
@@ -334,6 +337,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     losses: float = 0
     errors: int = 0
     truncated: int = 0
+    """Items of which a conversation lost text."""
     extra: dict[str, float | str | None] = {}
 
     def __post_init__(self) -> None:

@@ -163,7 +163,7 @@ class Leaderboard:
                 "low": None if main is None else main.low,
                 "high": None if main is None else main.high,
                 **{name: None if e is None else e.value for name, e in columns.items()},
-                "n": entry.run.n,
+                "n": entry.n(self.board.headline),
                 "errors": entry.run.errors,
                 "truncated": entry.run.truncated,
             }

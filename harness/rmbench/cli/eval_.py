@@ -181,6 +181,7 @@ def _sequential(
 def _result(stored: Stored, root: Path, quiet: bool) -> dict[str, Any]:
     from rmbench import metrics
 
+    # Made anew: estimates.json may be of an earlier version.
     estimates = metrics.estimates(stored.run.suite, stored.facts, stored.judgments)
     if not quiet:
         _table(stored, estimates, root)
@@ -189,16 +190,18 @@ def _result(stored: Stored, root: Path, quiet: bool) -> dict[str, Any]:
 
 def _table(stored: Stored, estimates: Sequence[Estimate], root: Path) -> None:
     from rmbench import store
-    from rmbench.report import terminal
+    from rmbench.report import leaderboard, terminal
 
-    beside = {}
+    beside: dict[str, list[Estimate]] = {}
     for path in store.find(root):
         with contextlib.suppress(RmbenchError):  # a broken neighbour must not cost this run its table
             run = store.read_run(path)
-            same = run.suite_hash == stored.run.suite_hash and run.limit is None and run.status == "complete"
-            baseline = run.adapter == "baselines" and run.model.startswith(("random", "length"))
-            if same and baseline and path != stored.path:
-                beside[run.model] = store.read_estimates(path)
+            same = run.suite_hash == stored.run.suite_hash and run.status == "complete"
+            trivial = run.adapter == "baselines" and leaderboard.is_trivial(run)
+            if same and trivial and path != stored.path and run.model not in beside:
+                made = leaderboard.on_items(store.read(path), stored.facts)
+                if made is not None:
+                    beside[run.model] = made
     out = console()
     out.print(terminal.run_table(stored, estimates, beside))
     out.print(f"{stored.path}", style="dim", markup=False, soft_wrap=True)
@@ -208,7 +211,7 @@ def _about(suite: Suite) -> Iterator[str]:
     """What a reader must know before the run: absent rows, rows left out, how columns were read."""
     if suite.partial:
         absent = ", ".join(f"{subset} {n or '(all)'}" for subset, n in suite.missing.items())
-        yield f"{suite.name} is partial, {suite.absent} are absent: {absent}"
+        yield f"{suite.name} is partial, {suite.absent} absent: {absent}"
     for reason, n in suite.excluded.items():
         yield f"{n:,} rows left out: {reason}"
     yield from suite.notes

@@ -7,7 +7,7 @@ What is not a whole, well-formed answer is asked for again or becomes an error w
 from __future__ import annotations
 
 import asyncio
-import email.utils
+import functools
 import json
 import os
 import queue
@@ -19,26 +19,22 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-from urllib.parse import urlsplit, urlunsplit
-
-import msgspec
+from urllib.parse import urlsplit
 
 from rmbench.core import Message
-from rmbench.engines import Tokens
-from rmbench.errors import BadModel, MissingExtra, UsageError
+from rmbench.engines import Tokens, faults, wire
+from rmbench.engines.faults import KEY as KEY
+from rmbench.engines.faults import Failure, bare, loopback, unless_fatal
+from rmbench.engines.wire import Reply as Reply
+from rmbench.engines.wire import Step as Step
+from rmbench.errors import MissingExtra, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
 
-KEY = "OPENAI_API_KEY"
-"""Environment variable that holds the server's key; it is never stored, logged or put into an error."""
-
-_RETRIED = frozenset((408, 409, 425, 429))
-_LONGEST_WAIT = 300.0
-"""Seconds; a server that asks for more is not waited for."""
-
 J = TypeVar("J")
 R = TypeVar("R")
+B = TypeVar("B", bound=wire.Body)
 
 
 class ChatRequest(NamedTuple):
@@ -56,29 +52,6 @@ class ChatRequest(NamedTuple):
     """Responses in it: how many labels its verdict can have."""
 
 
-class Step(NamedTuple):
-    """One token written: its bytes, and (text, natural-log probability) of what could have stood there."""
-
-    token: bytes
-    alternatives: tuple[tuple[str, float], ...]
-
-
-class Reply(NamedTuple):
-    """One sample, or why there is none."""
-
-    text: str = ""
-    thinking: str | None = None
-    """What the server gave apart from the answer."""
-    tokens: int = 0
-    """Written."""
-    finish: str = "stop"
-    """``stop`` or ``length``."""
-    steps: tuple[Step, ...] = ()
-    error: str | None = None
-    limit: int | None = None
-    """Tokens that it could write at most, where the engine knows."""
-
-
 class Answer(NamedTuple):
     """The samples of a request."""
 
@@ -87,15 +60,6 @@ class Answer(NamedTuple):
     replies: list[Reply]
     tokens: int = 0
     """Of the prompt."""
-
-
-class Failure(Exception):
-    """An attempt that gave no answer; ``after`` seconds are asked for before the next one, None: no next one."""
-
-    def __init__(self, reason: str, after: float | None = 0.0, status: int = 0) -> None:
-        super().__init__(reason)
-        self.after = after
-        self.status = status
 
 
 class Endpoint:
@@ -131,6 +95,7 @@ class Endpoint:
         self._timeout = timeout
         self._backoff = backoff
         self._prices = prices
+        self._proxy: faults.Proxy | None = None
         self._random = random.Random(0)
         self._next = 0.0
         self._many = True
@@ -141,7 +106,7 @@ class Endpoint:
     @property
     def info(self) -> dict[str, Any]:
         """Requests, retries and tokens so far, and what they cost where prices are known."""
-        info: dict[str, Any] = {"base_url": _bare(self.base_url), **self._counts}
+        info: dict[str, Any] = {"base_url": bare(self.base_url), **self._counts}
         info["served"] = sorted(self._served - {""})
         if self._prices is not None:
             paid, written = self._counts["input_tokens"], self._counts["output_tokens"]
@@ -184,9 +149,9 @@ class Endpoint:
         async def work(client: Any, pair: tuple[str, str]) -> float:
             body = {"model": self.model, "text_1": pair[0], "text_2": pair[1], "use_activation": False}
             try:
-                return (await self._post(client, "/score", body, _Scores)).data[0].score
+                return (await self._post(client, "/score", body, wire.Scores)).data[0].score
             except Failure as failure:
-                return _unless_fatal(failure, float("nan"))
+                return unless_fatal(failure, float("nan"))
 
         return [score for _, score in sorted(self._stream(pairs, work))]
 
@@ -233,19 +198,23 @@ class Endpoint:
             import openai
         except ImportError as error:
             raise MissingExtra("openai", "api", "a server") from error
-        # Retries are ours: the client would not retry a body that is cut short or not JSON, nor pause the others.
-        return openai.AsyncOpenAI(
-            base_url=self.base_url, api_key=self._key or "none", max_retries=0, timeout=self._timeout
-        )
+        self._proxy = faults.proxy_of(self.base_url)
+        try:
+            # Retries are ours: the client would not retry a body that is cut short or not JSON, nor pause the others.
+            return openai.AsyncOpenAI(
+                base_url=self.base_url, api_key=self._key or "none", max_retries=0, timeout=self._timeout
+            )
+        except (OSError, ValueError, ImportError) as error:
+            raise faults.unusable(error, self.base_url, self._proxy) from error
 
     async def _samples(self, client: Any, request: ChatRequest) -> tuple[list[Reply], int]:
         replies: list[Reply] = []
-        tokens = 0
+        tokens = given = 0
         while (missing := request.samples - len(replies)) > 0:
             want = missing if self._many else 1
             limit = self._limit
             try:
-                body = await self._ask(client, request, want, request.seed + len(replies))
+                body = await self._ask(client, request, want, request.seed + given)
             except Failure as failure:
                 if failure.status == 400 and "max_completion_tokens" in str(failure) and limit == "max_tokens":
                     self._limit = "max_completion_tokens"
@@ -253,16 +222,24 @@ class Endpoint:
                     # Some servers know no ``n``; whether it was that, one sample at a time will tell.
                     self._many = False
                 else:
-                    _unless_fatal(failure, None)
+                    unless_fatal(failure, None)
                     replies += [Reply(error=str(failure))] * missing
                 continue
-            tokens += body.usage.prompt_tokens if body.usage else 0
-            self._served.add(" ".join(filter(None, (body.model, body.system_fingerprint))))
-            written = body.usage.completion_tokens // len(body.choices) if body.usage else 0
-            replies += [_reply(choice, written) for choice in body.choices[:want]]
+            read, written = body.counted
+            tokens += read
+            self._served.add(body.served)
+            taken = body.choices[:want]
+            # Counted with those that failed: no seed is drawn from twice.
+            given += len(taken)
+            for choice in taken:
+                failed = wire.failure_of(choice)
+                if failed is None:
+                    replies.append(wire.reply(choice, written // len(body.choices)))
+                elif failed.after is None:
+                    replies.append(Reply(error=unless_fatal(failed, self._hide(str(failed)))))
         return replies, tokens
 
-    async def _ask(self, client: Any, request: ChatRequest, n: int, seed: int) -> _Chat:
+    async def _ask(self, client: Any, request: ChatRequest, n: int, seed: int) -> wire.Chat:
         body: dict[str, Any] = {
             "model": self.model,
             "messages": [{"role": m.role, "content": m.content} for m in request.messages],
@@ -277,7 +254,8 @@ class Endpoint:
             body["n"] = n
         if request.top:
             body |= {"logprobs": True, "top_logprobs": request.top}
-        return await self._retrying(lambda: client.chat.completions.with_raw_response.create(**body), _Chat)
+        create = functools.partial(client.chat.completions.with_raw_response.create, **body)
+        return await self._retrying(create, wire.Chat, steps=request.top > 0)
 
     async def _head(self, client: Any, one: Tokens | Sequence[Message]) -> list[float]:
         body: dict[str, Any] = {"model": self.model, "use_activation": False}
@@ -287,23 +265,23 @@ class Endpoint:
         else:
             body["input"] = list(one)
         try:
-            pooled = await self._post(client, "/pooling", {**body, "task": "classify"}, _Pooled)
+            pooled = await self._post(client, "/pooling", {**body, "task": "classify"}, wire.Pooled)
             return pooled.data[0].data
         except Failure as failure:
             if failure.status not in (400, 404, 405):
-                return _unless_fatal(failure, [float("nan")])
+                return unless_fatal(failure, [float("nan")])
         try:
-            return (await self._post(client, "/classify", body, _Classified)).data[0].probs
+            return (await self._post(client, "/classify", body, wire.Classified)).data[0].probs
         except Failure as failure:
-            return _unless_fatal(failure, [float("nan")])
+            return unless_fatal(failure, [float("nan")])
 
-    async def _post(self, client: Any, path: str, body: dict[str, Any], shape: type[R]) -> R:
+    async def _post(self, client: Any, path: str, body: dict[str, Any], shape: type[B]) -> B:
         """vLLM's own routes, which stand beside ``/v1`` and not under it."""
         url = self.base_url.rstrip("/").removesuffix("/v1") + path
         raw = {"headers": {"X-Stainless-Raw-Response": "true"}}
         return await self._retrying(lambda: client.post(url, cast_to=object, body=body, options=raw), shape)
 
-    async def _retrying(self, call: Callable[[], Awaitable[Any]], shape: type[R]) -> R:
+    async def _retrying(self, call: Callable[[], Awaitable[Any]], shape: type[B], *, steps: bool = False) -> B:
         attempt = 0
         while True:
             try:
@@ -312,11 +290,18 @@ class Endpoint:
                     self._counts["requests"] += 1
                     async with asyncio.timeout(self._timeout):
                         response = await call()
-                    return self._decode(response.content, shape)
+                    answer = wire.read(response.content, shape)
+                    # Paid for, whatever it says.
+                    read, written = answer.counted
+                    self._counts["input_tokens"] += read
+                    self._counts["output_tokens"] += written
+                    wire.check(answer, steps=steps)
+                    return answer
             except Failure as failure:
                 if failure.after is None or attempt >= self._retries:
                     tries = f" (asked {attempt + 1} times)" if attempt else ""
-                    raise Failure(self._hide(str(failure)) + tries, None, failure.status) from None
+                    reason = self._hide(str(failure)) + tries
+                    raise Failure(reason, None, failure.status, self._hide(failure.advice)) from None
                 if failure.after:
                     # One request's limit is everyone's: the others would only be refused too.
                     self._next = max(self._next, time.monotonic() + failure.after)
@@ -335,23 +320,6 @@ class Endpoint:
             self._next = at + self._gap
             await asyncio.sleep(at - time.monotonic())
 
-    def _decode(self, content: bytes, shape: type[R]) -> R:
-        try:
-            body = msgspec.json.decode(content, type=shape)
-        except msgspec.DecodeError as error:
-            try:
-                said = msgspec.json.decode(content, type=_Refused).error
-            except msgspec.DecodeError:
-                raise Failure(f"malformed body ({error})") from None
-            raise Failure(f"server said {_said(said)}") from None
-        usage = getattr(body, "usage", None)
-        if usage is not None:
-            self._counts["input_tokens"] += usage.prompt_tokens
-            self._counts["output_tokens"] += usage.completion_tokens
-        if not getattr(body, "choices", True) or not getattr(body, "data", True):
-            raise Failure("malformed body (it holds no answer)")
-        return body
-
     @asynccontextmanager
     async def _named_failures(self) -> AsyncIterator[None]:
         """Every way in which a request can fail, as a Failure with its reason."""
@@ -362,9 +330,9 @@ class Endpoint:
         except (TimeoutError, openai.APITimeoutError):
             raise Failure(f"timeout after {self._timeout:g} s") from None
         except openai.APIConnectionError as error:
-            raise Failure(f"connection failed ({type(error.__cause__ or error).__name__})") from None
+            raise faults.of_connection(error, self.base_url, self._proxy) from None
         except openai.APIStatusError as error:
-            raise _failure(error) from None
+            raise faults.of_status(error, self.base_url, self._proxy) from None
 
     def _hide(self, text: str) -> str:
         """Short, and without the key or what of it a server masked."""
@@ -379,11 +347,15 @@ def open(ref: str, options: Any) -> Endpoint:
     url = options.base_url
     if url is not None and urlsplit(url).scheme not in ("http", "https"):
         raise UsageError(f"--base-url {url}: write it whole, as in http://localhost:8000/v1")
+    try:
+        urlsplit(url or "").port  # noqa: B018 - raises for one that is none
+    except ValueError as error:
+        raise UsageError(f"--base-url {bare(url)}: {error}") from None
     if url is not None and ("@" in urlsplit(url).netloc or urlsplit(url).query):
         # A run keeps its command, and must not keep a key.
-        raise UsageError(f"--base-url {_bare(url)}: leave out user, password and query; the key goes into {KEY}")
-    if key is None and (url is None or not _loopback(url)):
-        raise UsageError(f"{_bare(url) if url else 'api.openai.com'} needs a key: set {KEY} in the environment")
+        raise UsageError(f"--base-url {bare(url)}: leave out user, password and query; the key goes into {KEY}")
+    if key is None and (url is None or not loopback(url)):
+        raise UsageError(f"{bare(url) if url else 'api.openai.com'} needs a key: set {KEY} in the environment")
     for name in ("concurrency", "rate", "timeout"):
         if (value := getattr(options, name)) is not None and not value > 0:
             raise UsageError(f"--{name} {value}: must be above 0")
@@ -419,170 +391,6 @@ def read_prices(given: str, model: str) -> tuple[float, float]:
     return paid, written
 
 
-class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-
-class _Alternative(msgspec.Struct):
-    token: str
-    logprob: float
-
-
-class _Step(msgspec.Struct):
-    token: str
-    logprob: float
-    bytes: list[int] | None = None
-    top_logprobs: list[_Alternative] | None = None
-
-
-class _Steps(msgspec.Struct):
-    content: list[_Step] | None = None
-
-
-class _Part(msgspec.Struct):
-    type: str = "text"
-    text: str | None = None
-
-
-class _Message(msgspec.Struct):
-    content: str | list[_Part] | None = None
-    refusal: str | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
-
-
-class _Choice(msgspec.Struct):
-    message: _Message
-    finish_reason: str | None = None
-    logprobs: _Steps | None = None
-
-
-class _Chat(msgspec.Struct):
-    choices: list[_Choice]
-    usage: _Usage | None = None
-    model: str | None = None
-    system_fingerprint: str | None = None
-
-
-class _Refused(msgspec.Struct):
-    error: Any
-
-
-class _Vector(msgspec.Struct):
-    data: list[float]
-
-
-class _Pooled(msgspec.Struct):
-    data: list[_Vector]
-    usage: _Usage | None = None
-
-
-class _Label(msgspec.Struct):
-    probs: list[float]
-
-
-class _Classified(msgspec.Struct):
-    data: list[_Label]
-    usage: _Usage | None = None
-
-
-class _Score(msgspec.Struct):
-    score: float
-
-
-class _Scores(msgspec.Struct):
-    data: list[_Score]
-    usage: _Usage | None = None
-
-
-def _reply(choice: _Choice, written: int) -> Reply:
-    said = choice.message
-    content = said.content
-    if isinstance(content, list):
-        content = "".join(part.text or "" for part in content if part.type == "text")
-    thinking = said.reasoning_content or said.reasoning
-    if choice.finish_reason == "content_filter":
-        return Reply(error="content filter", tokens=written)
-    if said.refusal:
-        return Reply(error=f"refused: {said.refusal[:200]}", tokens=written)
-    if content is None and thinking is None:
-        return Reply(error="empty answer", tokens=written)
-    steps = choice.logprobs.content if choice.logprobs else None
-    return Reply(
-        text=content or "",
-        thinking=thinking,
-        tokens=written,
-        finish="length" if choice.finish_reason in ("length", "max_tokens") else "stop",
-        steps=tuple(_step(s) for s in steps or ()),
-    )
-
-
-def _step(step: _Step) -> Step:
-    token = step.token.encode() if step.bytes is None else bytes(b & 255 for b in step.bytes)
-    seen = {a.token: a.logprob for a in step.top_logprobs or ()} | {step.token: step.logprob}
-    return Step(token, tuple(seen.items()))
-
-
-def _failure(error: Any) -> Failure:
-    """From an HTTP status: asked for again (429, 5xx, ...), after what time, or not at all."""
-    status: int = error.status_code
-    body = error.body.get("error", error.body) if isinstance(error.body, Mapping) else error.body
-    reason = f"HTTP {status}: {_said(body)}"
-    if "content_filter" in reason or "content management policy" in reason:
-        return Failure("content filter", None, status)
-    if "insufficient_quota" in reason:
-        return Failure(reason, None, 402)
-    if status not in _RETRIED and status < 500:
-        return Failure(reason, None, status)
-    after = _retry_after(error.response.headers)
-    if after > _LONGEST_WAIT:
-        return Failure(f"{reason}; the server asks to wait {after:.0f} s", None, status)
-    return Failure(reason, after, status)
-
-
-def _retry_after(headers: Any) -> float:
-    """Seconds; 0 where the server names none (seconds, milliseconds or a date can be given)."""
-    try:
-        if "retry-after-ms" in headers:
-            return max(0.0, float(headers["retry-after-ms"]) / 1000)
-        value = headers.get("retry-after", "")
-        if value.strip()[:1].isdigit():
-            return max(0.0, float(value))
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time()) if value else 0.0
-    except (ValueError, OverflowError):
-        return 0.0
-
-
-def _said(body: Any) -> str:
-    """A server's error body in one line; shortened only after a key in it was hidden."""
-    if isinstance(body, Mapping):
-        named = [str(body[k]) for k in ("code", "message") if body.get(k)]
-        body = ", ".join(named) or json.dumps(dict(body), default=str)
-    return " ".join(str(body).split())[:4000] or "(nothing)"
-
-
-def _unless_fatal(failure: Failure, value: R) -> R:
-    """``value``, unless every further request must fail in the same way."""
-    if "ConnectError" in str(failure):
-        raise BadModel(f"nothing listens at the server's address: {failure}. Check --base-url; what was done is kept")
-    if failure.status in (401, 402, 403):
-        raise BadModel(f"{failure}. Check the key in {KEY} and its quota; what was done is kept")
-    if failure.status == 404:
-        raise BadModel(f"{failure}. Check --model and --base-url")
-    return value
-
-
-def _bare(url: str) -> str:
-    """Without user, password and query: these can hold keys."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-
-
 def _host(url: str) -> str:
     """Loopback servers change their port from start to start, which changes no score."""
-    return "loopback" if _loopback(url) else urlsplit(url).hostname or url
-
-
-def _loopback(url: str) -> bool:
-    return (urlsplit(url).hostname or "") in ("localhost", "127.0.0.1", "::1", "0.0.0.0")
+    return "loopback" if loopback(url) else urlsplit(url).hostname or url

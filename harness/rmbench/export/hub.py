@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 from rmbench.core import Estimate, Run
 from rmbench.errors import MissingExtra, UsageError
+from rmbench.metrics.summary import main
 from rmbench.store import Stored, slug
 
 
 def eval_results(stored: Stored, estimates: Sequence[Estimate]) -> dict[str, bytes]:
-    """``.eval_results/<suite>.yaml``: per cent by scope, with the interval and the rules in the notes.
+    """``.eval_results/<suite>.yaml``: per cent by scope, one task each, with the interval and the rules in the notes.
 
     Raises UsageError for a suite that has no data set on the hub, or nothing defined.
     """
@@ -25,13 +27,13 @@ def eval_results(stored: Stored, estimates: Sequence[Estimate]) -> dict[str, byt
     entries = [
         EvalResultEntry(
             dataset_id=dataset,
-            task_id=_task(e),
+            task_id=_task(name),
             value=round(100 * e.value, 4),
             dataset_revision=revision,
             date=run.finished or None,
             notes=_notes(run, e),
         )
-        for e in _shown(estimates)
+        for name, e in _named(run, estimates).items()
         if e.value is not None
     ]
     if not entries:
@@ -41,7 +43,7 @@ def eval_results(stored: Stored, estimates: Sequence[Estimate]) -> dict[str, byt
 
 
 def model_index(stored: Stored, estimates: Sequence[Estimate]) -> dict[str, bytes]:
-    """A model card's metadata block with one result per scope."""
+    """A model card's metadata block: one result for the suite, with a metric per scope, the overall first."""
     try:
         from huggingface_hub import EvalResult, ModelCardData
     except ImportError:
@@ -53,14 +55,15 @@ def model_index(stored: Stored, estimates: Sequence[Estimate]) -> dict[str, byte
             task_type="preference-evaluation",
             task_name="Preference evaluation",
             dataset_type=dataset,
-            dataset_name=f"{run.suite.name} ({e.scope})",
+            # One name for all: the hub's library puts every metric of a data set under the first one's.
+            dataset_name=run.suite.name,
             metric_type=e.name,
-            metric_name=_task(e),
+            metric_name=name,
             metric_value=round(100 * e.value, 4),
             metric_args={"about": _notes(run, e)},
             dataset_revision=_dataset(run)[1] if run.suite.source.startswith("hf:") else None,
         )
-        for e in _shown(estimates)
+        for name, e in _named(run, estimates).items()
         if e.value is not None
     ]
     if not results:
@@ -84,12 +87,29 @@ def push(repo: str, files: dict[str, bytes]) -> str:
     return str(made.pr_url)
 
 
-def _shown(estimates: Sequence[Estimate]) -> list[Estimate]:
-    """The suite's own numbers: the first of each scope."""
-    first: dict[str, Estimate] = {}
-    for e in estimates:
-        first.setdefault(e.scope, e)
-    return list(first.values())
+def _named(run: Run, estimates: Sequence[Estimate]) -> dict[str, Estimate]:
+    """The suite's own numbers by a name of their own each: totals, categories, subsets. A category that is its one
+    subset stands once; two scopes that would share a name say what they are."""
+    own = main(estimates)
+    order = ("overall", "micro", "category", "subset")
+    kinds = {scope: scope.partition(":")[0] for scope in own}
+    alone = {
+        f"subset:{subsets[0]}"
+        for category, subsets in run.suite.categories.items()
+        if len(subsets) == 1 and _task(category) == _task(subsets[0]) and f"category:{category}" in own
+    }
+    scopes = [s for kind in order for s in own if kinds[s] == kind and s not in alone]
+    made: dict[str, Estimate] = {}
+    for scope in scopes:
+        kind, _, rest = scope.partition(":")
+        names = itertools.chain([rest or kind, f"{kind} {rest}"], (f"{kind} {i} {rest}" for i in itertools.count(2)))
+        taken = set(map(_task, made))
+        made[next(name for name in names if _task(name) not in taken)] = own[scope]
+    return made
+
+
+def _task(name: str) -> str:
+    return slug(name.lower().replace(" ", "_"))
 
 
 def _dataset(run: Run) -> tuple[str, str | None]:
@@ -98,10 +118,6 @@ def _dataset(run: Run) -> tuple[str, str | None]:
         raise UsageError(f"suite {run.suite.name} comes from {source}, not from a data set on the hub")
     name, _, revision = source.removeprefix("hf:").partition("@")
     return name.split(":")[0], revision or None
-
-
-def _task(e: Estimate) -> str:
-    return slug(e.scope.split(":", 1)[-1].lower().replace(" ", "_"))
 
 
 def _notes(run: Run, e: Estimate) -> str:

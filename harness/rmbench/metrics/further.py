@@ -98,7 +98,7 @@ def _if_whole(card: Suite, made: Iterable[Estimate]) -> Iterator[Estimate]:
     for estimate in made:
         if lacking := parts.get(estimate.scope):
             part = msgspec.structs.replace(card, missing=lacking)
-            reason, missing = f"{part.absent} are absent from the data", estimate.missing + sum(lacking.values())
+            reason, missing = f"{part.absent} absent from the data", estimate.missing + sum(lacking.values())
             estimate = Estimate(
                 name=estimate.name, scope=estimate.scope, value=None, n=estimate.n, missing=missing, reason=reason
             )
@@ -276,6 +276,8 @@ def _votes(facts: Sequence[Facts], judgments: Mapping[str, Judgment], scope: Sco
         return
     where = np.array(curve.items, dtype=np.int64)
     for name, table in (("vote", curve.average), ("vote-both", curve.both)):
+        if table is None:
+            continue
         for column, k in enumerate(curve.k):
             yield scope.estimate(mean_measure(f"{name}@{k}", table[:, column], where, shape="proportion"))
 

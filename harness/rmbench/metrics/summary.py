@@ -119,7 +119,7 @@ def scopes(card: Suite, n: Mapping[str, int]) -> list[Scope]:
         reason = None
         if lacking:
             present = sum(n.get(s, 0) for s in subsets)
-            reason = f"{category}: {present} of {present + absent} items present"
+            reason = f"{present} of {present + absent} items present"
         elif empty := [s for s in subsets if n.get(s, 0) == 0 and card.weights.get(s, 1) > 0]:
             reason = f"no items in {', '.join(empty)}"
         elif sum(weights.values()) <= 0:
@@ -152,7 +152,7 @@ def _macro(card: Suite, categories: Mapping[str, Scope], n: Mapping[str, int], a
         if share == 0:
             continue
         if scope.reason:
-            reasons.append(scope.reason)
+            reasons.append(f"{name}: {scope.reason}")
             continue
         total = sum(scope.weights.values())
         for subset, weight in scope.weights.items():
@@ -176,7 +176,7 @@ def _count(
 ) -> Counted:
     own = [facts[i] for i in where]
     given = [judgments.get(f.item_id) for f in own]
-    truncated = sum(j.truncated for j in given if j is not None)
+    truncated = sum(j.truncated > 0 for j in given if j is not None)
     errors = sum(j is not None and j.scores is None for j in given)
     unjudged = sum(j is None for j in given)
     single = [len(f.grades) == 1 for f in own]

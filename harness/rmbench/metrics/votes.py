@@ -99,8 +99,9 @@ class Curve(NamedTuple):
     """Positions of the items it is made of."""
     average: Floats
     """(items, k): mean over the orders."""
-    both: Floats
-    """(items, k): right in every order, their samples drawn independently."""
+    both: Floats | None
+    """(items, k): right in every order, their samples drawn independently; None where an item was shown in one order
+    only."""
 
 
 def sizes(n: int) -> tuple[int, ...]:
@@ -124,8 +125,9 @@ def curve(facts: Sequence[Facts], judgments: Mapping[str, Judgment]) -> Curve | 
     kept = [(i, orders) for i, orders in found if min(s.n for s in orders) >= n]
     ks = sizes(n)
     average, both = np.empty((len(kept), len(ks))), np.empty((len(kept), len(ks)))
+    swapped = all(len(orders) > 1 for _, orders in kept)
     for row, (_, orders) in enumerate(kept):
         for column, k in enumerate(ks):
             average[row, column] = sum(majority(*s, k) for s in orders) / len(orders)
             both[row, column] = np.prod([majority(*s, k, tie_credit=0.0) for s in orders])
-    return Curve(ks, tuple(i for i, _ in kept), average, both)
+    return Curve(ks, tuple(i for i, _ in kept), average, both if swapped else None)

@@ -176,6 +176,7 @@ def _model(entry: Entry, apart: str | None) -> dict[str, object]:
             "engine": run.engine,
             "position": run.order,
             "items": f"{run.done:,} of {run.n:,}, {run.errors:,} errors, {run.truncated:,} truncated",
+            "warnings": "; ".join(entry.warnings),
             "tokens": f"{run.tokens:,} read, {run.generated:,} written",
             "time": f"{run.seconds:,.1f} s on {run.device or 'unknown device'}",
             "exact": "bits" if run.exact else f"within {run.tolerance:g}",

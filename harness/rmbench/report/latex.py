@@ -110,13 +110,13 @@ def _row(board: Board, entry: Entry, consistent: bool) -> str:
     main = entry.main(board.headline)
     name = escape(entry.label)
     cells = [
-        "" if entry.rank is None else str(entry.rank),
+        entry.place,
         rf"\textit{{{name}}}" if entry.baseline else name,
         number(main).replace("–", "--"),
         interval(main),
         *(number(entry.main(c)).replace("–", "--") for c in board.columns),
         *([number(entry.named("consistency")).replace("–", "--")] if consistent else []),
-        count(entry.run.n),
+        count(entry.n(board.headline)),
         count(entry.run.errors),
     ]
     # A cell that starts with a bracket would be read as an option of the line break before it.

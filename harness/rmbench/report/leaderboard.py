@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rmbench.core import Estimate, Run, Suite
+from rmbench.core import Estimate, Facts, Judgment, Run, Suite
 from rmbench.errors import BadData
+from rmbench.metrics import summary
 from rmbench.store import Stored
 
 BASELINES = ("random", "length", "constant", "oracle")
@@ -16,6 +19,9 @@ BASELINES = ("random", "length", "constant", "oracle")
 
 UNFINISHED = "not finished: run the same eval again to go on"
 NO_ANSWER = "no answer to any item: every judgment is an error"
+
+UNANSWERED = 0.05
+"""Share of items without a verdict above which a rank gets a warning."""
 
 TOTALS = ("overall", "micro")
 AXIS = 34
@@ -33,6 +39,18 @@ class Entry(NamedTuple):
     """The label, clipped for an axis where it is long; unique as well."""
     rank: int | None = None
     """1 + the number of models whose interval lies entirely above; equal ranks are a group. None: not ranked."""
+    warnings: tuple[str, ...] = ()
+    """What stands against its number: items without a verdict, a baseline that does as well."""
+
+    @property
+    def place(self) -> str:
+        """The rank as tables show it, with a mark where there is a warning."""
+        return "" if self.rank is None else f"{self.rank}{'!' * bool(self.warnings)}"
+
+    def n(self, scope: str) -> int:
+        """Items that the number of this scope is made of; items asked for where there is none."""
+        main = self.main(scope)
+        return self.run.n if main is None else main.n
 
     @property
     def run(self) -> Run:
@@ -158,6 +176,60 @@ def is_baseline(run: Run) -> bool:
     return run.model.split(":")[0] in BASELINES
 
 
+def is_trivial(run: Run) -> bool:
+    """A baseline that knows nothing of the right answers."""
+    return is_baseline(run) and not run.model.startswith("oracle")
+
+
+def on_items(stored: Stored, facts: Sequence[Facts]) -> list[Estimate] | None:
+    """A run's own numbers on these items only; None where it was not asked all of them."""
+    asked = {(f.item_id, f.hash) for f in facts}
+    own = [f for f in stored.facts if (f.item_id, f.hash) in asked]
+    if len(own) < len(asked):
+        return None
+    return summary.estimates(stored.run.suite, own, stored.judgments, further=False)
+
+
+def warnings(
+    stored: Stored, estimates: Sequence[Estimate], baselines: Mapping[str, Sequence[Estimate]], headline: str = ""
+) -> list[str]:
+    """What stands against a run's number: too many items without a verdict, or one of ``baselines`` (name -> estimates
+    on the same items) that does as well. ``headline``: the scope they are held against each other by."""
+    found = [unsaid] if (unsaid := _unanswered(stored)) else []
+    own = summary.main(estimates)
+    defined = [scope for scope in TOTALS if scope in own and own[scope].value is not None]
+    main = own.get(headline or (defined or [""])[0])
+    scores = {} if main is None else by_name(baselines, main.scope)
+    values = [(e.value, name) for name, e in scores.items() if e is not None and e.value is not None]
+    if main is None or main.value is None or not values:
+        return found
+    value, name = max(values)
+    score = f"{plain(name)} ({100 * value:.1f})"
+    if main.value <= value:
+        found.append(f"does not beat {score}")
+    elif main.low is not None and main.low <= value:
+        found.append(f"does not clearly beat {score}, which lies within its interval")
+    return found
+
+
+def _unanswered(stored: Stored) -> str | None:
+    run = stored.run
+    if run.errors <= UNANSWERED * run.n:
+        return None
+    whys = Counter(_why(j) for j in stored.judgments.values() if j.scores is None)
+    often = f" (most often: {plain(max(sorted(whys), key=whys.__getitem__))})" if whys else ""
+    return (
+        f"gave no verdict on {run.errors:,} of {run.n:,} items{often}, which earn nothing: see the errors in "
+        f"{stored.path.parent.name}/{stored.path.name}/judgments.jsonl"
+    )
+
+
+def _why(judgment: Judgment) -> str:
+    """The kind of an error, without what it may quote of a model's words."""
+    said = next((b.error for b in judgment.ballots if b.error), None) or judgment.error or ""
+    return re.split(r": | \(", said)[0]
+
+
 def labels(runs: Sequence[Run]) -> list[str]:
     """A name per run, unique among runs of the same items: the model, with the fingerprint where two settings share
     it, with a number where two runs share even that."""
@@ -277,11 +349,13 @@ def footnotes(board: Board) -> list[str]:
     notes = [f"Rules: {rules.name}. {rules.about}".strip()]
     if board.models and board.headline in TOTALS:
         notes.append(
-            f"Ranked by {board.headline}; rank = 1 + number of models whose interval lies entirely above, "
-            "so models of one rank are not told apart by these items."
+            f"Ranked by {board.headline}; rank = 1 + number of models whose interval lies entirely above. Intervals of "
+            "one rank overlap; rmbench compare pairs the items, and may still tell such models apart."
         )
     elif board.models:
         notes.append(f"In order of {title(board.headline)}, and not ranked: one part alone says not which is better.")
+    notes += [f"{entry.label} {warning}." for entry in board.everything for warning in entry.warnings]
+    notes += _left_out(board)
     undefined = {e.reason for x in board.shown if (e := x.main("overall")) and e.value is None and e.reason}
     notes += [f"No overall: {reason}." for reason in sorted(undefined)]
     orders: dict[str, list[str]] = {}
@@ -293,6 +367,16 @@ def footnotes(board: Board) -> list[str]:
         if entry.run.status == "imported":
             notes.append(f"{entry.label}: imported, not run here.")
     return [plain(n if n.endswith((".", "!", "?")) else f"{n}.") for n in notes]
+
+
+def _left_out(board: Board) -> list[str]:
+    """Why n is less than the number of items."""
+    totals = [main for e in board.shown if (main := e.main("micro")) is not None]
+    skipped = sorted({int(m.extra.get("skipped") or 0) for m in totals})
+    if not any(skipped):
+        return []
+    some = f"{skipped[-1]:,}" if len(skipped) == 1 else f"{skipped[0]:,} to {skipped[-1]:,}"
+    return [f"n is without {some} items that the rule for ties leaves out."]
 
 
 def _some(names: Sequence[str]) -> str:
@@ -335,10 +419,6 @@ def _board(runs: Sequence[tuple[Stored, Sequence[Estimate]]], published: Sequenc
         return len(groups[key]), max(e.run.finished for e in groups[key]), key.suite_hash
 
     best = max((k for k in groups if not k.partial and k.limit is None), key=standing, default=None)
-    for key, members in groups.items():
-        if key != best:
-            reason = _why_apart(members[0].run, None if best is None else groups[best][0].run)
-            apart.setdefault(reason, []).extend(members)
     main = groups.get(best, []) if best is not None else []
     card = (main or entries)[0].run.suite
     rows = [scope for scope, _, _ in scope_rows(card, *(e.estimates for e in main or entries))]
@@ -347,6 +427,11 @@ def _board(runs: Sequence[tuple[Stored, Sequence[Estimate]]], published: Sequenc
         scopes = [s for s in rows if s.startswith("subset:")]
         scopes = scopes if len(scopes) > 1 else []
     headline = _headline(main or entries, scopes)
+    for key, members in groups.items():
+        members[:] = _warned(members, headline)
+        if key != best:
+            reason = _why_apart(members[0].run, None if best is None else groups[best][0].run)
+            apart.setdefault(reason, []).extend(members)
     models = _ranked([e for e in main if not e.baseline], headline)
     return Board(
         suite=card,
@@ -369,6 +454,15 @@ def _why_apart(run: Run, table: Run | None) -> str:
         return f"partial suite: {n} absent from the data (hash {run.suite_hash})"
     other = "" if table is None else f", the table has {table.suite_hash} (v{table.suite.version})"
     return f"other items or rules: suite hash {run.suite_hash} (v{run.suite.version}){other}"
+
+
+def _warned(entries: Sequence[Entry], headline: str) -> list[Entry]:
+    """Entries of the same items, the models among them with what stands against their numbers."""
+    beside = {e.label: e.estimates for e in entries if is_trivial(e.run)}
+    return [
+        e if e.baseline else e._replace(warnings=tuple(warnings(e.stored, e.estimates, beside, headline)))
+        for e in entries
+    ]
 
 
 def _headline(entries: Sequence[Entry], scopes: Sequence[str]) -> str:

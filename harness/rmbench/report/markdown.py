@@ -83,13 +83,13 @@ def _ranking(board: Board, entries: Sequence[Entry], *, ranked: bool) -> str:
         main = entry.main(board.headline)
         rows.append(
             [
-                *(["" if entry.rank is None else str(entry.rank)] if ranked else []),
+                *([entry.place] if ranked else []),
                 f"*{name}*" if entry.baseline else name,
                 number(main),
                 interval(main),
                 *(number(entry.main(c)) for c in board.columns),
                 *([number(entry.named("consistency"))] if consistent else []),
-                count(entry.run.n),
+                count(entry.n(board.headline)),
                 count(entry.run.errors),
                 count(entry.run.truncated),
                 count(entry.run.tokens + entry.run.generated),

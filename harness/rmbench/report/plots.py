@@ -285,9 +285,11 @@ def _votes(board: Board) -> Figure | None:
             curve.k, [b[1] for b in bounds], [b[2] for b in bounds], color=COLOURS[i], alpha=0.15, linewidth=0
         )
         axis.plot(curve.k, [b[0] for b in bounds], MARKERS[i] + "-", color=COLOURS[i], label=entry.short)
-        axis.plot(curve.k, curve.both.mean(axis=0), ":", color=COLOURS[i])
+        if curve.both is not None:
+            axis.plot(curve.k, curve.both.mean(axis=0), ":", color=COLOURS[i])
     axis.set_xticks(max((c.k for _, c in curves[:LINES]), key=len))
-    axis.set_xlabel("samples in the vote (dotted: right in both orders)")
+    dotted = any(c.both is not None for _, c in curves[:LINES])
+    axis.set_xlabel(f"samples in the vote{' (dotted: right in both orders)' if dotted else ''}")
     axis.set_ylabel("accuracy")
     figure.legend(loc="outside right upper")
     return figure

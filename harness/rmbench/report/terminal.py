@@ -17,6 +17,7 @@ from rmbench.report.leaderboard import (
     plain,
     scope_rows,
     title,
+    warnings,
 )
 from rmbench.store import Stored
 
@@ -29,12 +30,13 @@ def run_table(
     stored: Stored, estimates: Sequence[Estimate], baselines: Mapping[str, Sequence[Estimate]] | None = None
 ) -> Group:
     """One run: subsets and categories with score and interval in per cent, n, wins/ties/losses, and beside them
-    the scores of ``baselines`` (name -> estimates of the same suite). At most 80 columns."""
+    the scores of two of ``baselines`` (name -> estimates on the same items). At most 80 columns."""
     from rich.console import Group
     from rich.text import Text
 
     run = stored.run
-    baselines = dict(list((baselines or {}).items())[:2])
+    every = baselines or {}
+    baselines = dict(list(every.items())[:2])
     main = {e.scope: e for e in reversed(estimates)}
     rows = scope_rows(run.suite, estimates)
     missing, truncated = (any(getattr(main[r[0]], name) for r in rows) for name in ("missing", "truncated"))
@@ -67,7 +69,9 @@ def run_table(
             count(e.n),
         ]
         if counted:
-            cells.append("/".join(f"{v:g}" for v in record))
+            # Single responses are neither won nor lost.
+            judged = any(record) or 0 < e.n <= e.errors
+            cells.append("/".join(f"{v:g}" for v in record) if judged else "–")
         cells += [f"{n:,}" for n, any_of in ((e.missing, missing), (e.truncated, truncated)) if any_of]
         beside = [number(b) for b in by_name(baselines, scope).values()]
         table.add_row(*cells, *beside, style=None if depth else "bold", end_section=False)
@@ -81,7 +85,9 @@ def run_table(
     notes += [plain(note) for note in run.notes]
     notes += _judged(run.info)
     if run.limit is not None:
-        notes.append(f"limited to {run.limit:,} items: not for the leaderboard")
+        also = f"; {' and '.join(baselines)} on the same items" if baselines else ""
+        notes.append(f"limited to {run.limit:,} items: not for the leaderboard{also}")
+    notes += warnings(stored, estimates, every)
     notes.append(_counts(stored))
     return Group(*lines, table, *(Text(n, style="dim") for n in notes))
 
@@ -116,7 +122,7 @@ def leaderboard(board: Board, width: int = 80) -> Group:
     columns = list(board.columns)
     heads = {scope: clip(plain(title(scope)), 9) for scope in (board.headline, *columns)}
     longest = max([10, *(len(e.label) for e in board.entries)])
-    fixed = max([1, *(len(f"{e.rank}{count(e.run.n)}{count(e.run.errors)}") for e in board.entries)])
+    fixed = max([1, *(len(f"{e.place}{count(e.n(board.headline))}{count(e.run.errors)}") for e in board.entries)])
     fixed += len(heads[board.headline]) + len("[12.3, 45.6]") + len("err") + 6
     names = [e.label for e in board.entries]
 
@@ -137,12 +143,12 @@ def leaderboard(board: Board, width: int = 80) -> Group:
     for entries, style in ((board.models, None), (board.baselines, "dim")):
         for entry in entries:
             table.add_row(
-                "" if entry.rank is None else str(entry.rank),
+                entry.place,
                 Text(clip(entry.label, room)),
                 number(entry.main(board.headline)),
                 interval(entry.main(board.headline)),
                 *(number(entry.main(c)) for c in columns),
-                count(entry.run.n),
+                count(entry.n(board.headline)),
                 count(entry.run.errors),
                 style=style,
             )
