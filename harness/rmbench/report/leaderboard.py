@@ -450,7 +450,7 @@ def _why_apart(run: Run, table: Run | None) -> str:
         return f"limited to {run.limit:,} items (seed {run.seed})"
     if run.suite.partial:
         absent, want = run.suite.missing.values(), sum(run.suite.counts.values())
-        n = f"{sum(absent):,} of {want:,} items" if want and all(absent) else run.suite.absent
+        n = f"{sum(absent):,} of {want:,} items are" if want and all(absent) else run.suite.absent
         return f"partial suite: {n} absent from the data (hash {run.suite_hash})"
     other = "" if table is None else f", the table has {table.suite_hash} (v{table.suite.version})"
     return f"other items or rules: suite hash {run.suite_hash} (v{run.suite.version}){other}"
