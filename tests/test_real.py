@@ -61,11 +61,6 @@ def scores(ref: Path, items: list[Item], **options: Any) -> np.ndarray[Any, Any]
     return np.array([j.scores for j in judgments])
 
 
-def estimates(root: Path) -> dict[str, Any]:
-    (path,) = store.find(root)
-    return {e["name"]: e for e in json.loads((path / store.ESTIMATES).read_text())["estimates"]}
-
-
 def test_the_seed_model_is_one_that_answers(real: Path) -> None:
     from rmbench import checkpoints
     from rmbench.core import Message
@@ -226,7 +221,6 @@ def test_the_committed_figures_come_out_on_this_machine(real: Path, real_data: P
     finally:
         del os.environ["RMBENCH_DATA"]
     (here,) = store.find(tmp_path)
-    before, now = (json.loads((p / store.ESTIMATES).read_text())["estimates"] for p in (kept, here))
-    for a, b in zip(before, now, strict=True):
-        if a["name"] in ("overall", "micro"):
-            assert abs(a["value"] - b["value"]) <= 0.005, (a, b)
+    before, now = ({(e.scope, e.name): e.value for e in store.read_estimates(p)} for p in (kept, here))
+    for key in (("overall", "score"), ("micro", "score")):
+        assert abs(before[key] - now[key]) <= 0.005, key

@@ -92,7 +92,7 @@ def test_partial_limited_running_and_other_items_stand_apart(tmp_path: Path) -> 
     assert apart.keys() == {"limited", "unfinished", "partial", "other"}
     assert "limited to 60 items" in apart["limited"]
     assert "not finished" in apart["unfinished"]
-    assert "5 of 20 items absent" in apart["partial"]
+    assert "5 of 20 items are absent" in apart["partial"]
     assert board.suite_hash in apart["other"]
     assert all(e.rank is None for a in board.apart for e in a.entries)
     # An unfinished run has no number: what is not judged yet would count as wrong.
