@@ -241,6 +241,20 @@ def test_items_that_kill_are_set_apart_and_the_rest_goes_on(tmp_path: Path) -> N
 
 
 @needs_ray
+def test_items_that_raise_cost_only_themselves_wherever_they_are_judged(tmp_path: Path) -> None:
+    ids = [item.id for item in suites.load("starter").items]
+    raising = {ids[17], ids[18], ids[382]}
+    found = []
+    for workers in ((), ("--workers", "2")):
+        root = tmp_path / str(len(workers))
+        finish(start(root, *workers, DELAY=0.001, RAISE=",".join(raising)))
+        (path,) = store.find(root)
+        assert {i for i, j in store.read(path).judgments.items() if j.error is not None} == raising
+        found.append(content(root))
+    assert found[0] == found[1]
+
+
+@needs_ray
 def test_a_killed_driver_leaves_no_workers_and_goes_on_with_another_number(
     tmp_path: Path, undisturbed: tuple[bytes, bytes]
 ) -> None:

@@ -52,26 +52,22 @@ def command(model: str | None, results: Path | None, as_json: bool, **model_opti
 
 
 def _machine(found: dict[str, Any]) -> None:
-    from rich.table import Table
-
     from rmbench.doctor import PACKAGES
 
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for name in ("rmbench", "python", "system", "processors"):
-        table.add_row(name, str(found[name]))
-    table.add_row("memory", f"{found['memory_gib']} GiB")
-    table.add_row("GPU", ", ".join(found["gpus"]) or "none that torch sees")
+    rows = {name: str(found[name]) for name in ("rmbench", "python", "system", "processors")}
+    rows["memory"] = f"{found['memory_gib']} GiB"
+    rows["GPU"] = ", ".join(found["gpus"]) or "none that torch sees"
     for name, version in found["packages"].items():
-        table.add_row(name, version or f"absent: pip install 'rmbench[{PACKAGES[name]}]'")
+        rows[name] = version or f"absent: pip install 'rmbench[{PACKAGES[name]}]'"
     for name, folder in found["folders"].items():
         if folder is None:
-            table.add_row(name, "not set")
+            rows[name] = "not set"
             continue
         state = ("" if folder["exists"] else "not there yet, ") + ("" if folder["writable"] else "NOT WRITABLE, ")
-        table.add_row(name, f"{folder['path']} ({state}{folder['free_gib']} GiB free)")
-    console(wide=True).print(table, markup=False)
+        rows[name] = f"{folder['path']} ({state}{folder['free_gib']} GiB free)"
+    out, width = console(), max(map(len, rows))
+    for name, said in rows.items():
+        out.print(f"{name:<{width}}  {said}", markup=False, soft_wrap=True)  # a path is never broken
 
 
 def _model(report: dict[str, Any]) -> None:
