@@ -168,7 +168,7 @@ def test_rewardbench_columns_and_results_without_scores(tmp_path: Path) -> None:
     run, _, judgments = imports.read(file, "rewardbench", of)
     assert run.model == "org/pair-model"
     assert [judgments[i.id].scores for i in of.items] == [(1.0, 0.0), (0.0, 1.0), (0.5, 0.5)]
-    assert "1 rows hold only a share" in " ".join(run.notes)
+    assert "counted as the rules count a tie: 1;" in " ".join(run.notes)
 
 
 def test_not_a_number_is_an_error_and_no_win(tmp_path: Path) -> None:
@@ -421,7 +421,7 @@ def test_rewardbench_2s_judges_say_only_whether_they_were_right(tmp_path: Path) 
     assert [c.value for c in summary.credits_of(facts, judgments, shared) if c is not None] == pytest.approx(
         [1, 0, 0.25, 1 / 3]
     )
-    assert "2 rows hold only a share" in " ".join(run.notes)
+    assert "counted as the rules count a tie: 2;" in " ".join(run.notes)
     for change, message in (
         ({"results": 0.4}, "results 0.4"),
         ({"results": None}, "neither a list 'scores'"),
@@ -479,7 +479,7 @@ def test_a_lone_surrogate_costs_no_verdict(tmp_path: Path) -> None:
     run, facts, judgments = imports.read(path, "judgebench", of)
     assert [judgments[i.id].ballots[0].text for i in of.items] == ["cut \ufffd", "whole \U0001f600"]
     assert run.model == "j\ufffd"
-    assert "2 rows hold half a character (a lone surrogate), read as U+FFFD" in run.notes
+    assert "rows with half a character (a lone surrogate), read as U+FFFD: 2" in run.notes
     assert store.read(store.import_run(tmp_path / "r", run, facts, judgments)).judgments == judgments
     run, facts, judgments = imports.read(path, "judgebench", of, model="\udcff")
     assert store.import_run(tmp_path / "r", run, facts, judgments).is_dir()

@@ -156,11 +156,11 @@ def _cautions(source: str, rows: Sequence[Row], mended: int) -> list[str]:
     if shares:
         # reward-bench writes the same share for a tie and for a reply that it could not read.
         notes.append(
-            f"{shares:,} rows hold only a share (one half, one quarter) and count here as the rules count a tie; the "
-            f"file does not tell a tie from a reply that could not be read"
+            f"rows with a share alone (one half, one quarter), counted as the rules count a tie: {shares:,}; the file "
+            f"does not tell a tie from a reply that could not be read"
         )
     if mended:
-        notes.append(f"{mended:,} rows hold half a character (a lone surrogate), read as U+FFFD")
+        notes.append(f"rows with half a character (a lone surrogate), read as U+FFFD: {mended:,}")
     return notes
 
 
