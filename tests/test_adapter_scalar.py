@@ -242,7 +242,7 @@ TROUBLE: list[tuple[Callable[[Path], Path], str]] = [
     (no_tokenizer, "tokenizer"),
     (several_outputs, "say which is the score with --head"),
     (absent, "no such folder"),
-    (a_file, "is a file; give the folder"),
+    (a_file, "is a file; give a"),
 ]
 
 

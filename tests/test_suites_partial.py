@@ -41,7 +41,7 @@ def test_half_of_hh_rlhf_runs_partial_and_says_which(half: Path) -> None:
     assert suite.partial
     absent = ("helpful-base", "helpful-online", "helpful-rejection-sampled")
     assert suite.missing == {"harmless-base": 2306, **dict.fromkeys(absent, 0)}
-    assert suite.absent == "2,306 items and more"
+    assert suite.absent == "2,306 items and more are"
     (note,) = (note for note in suite.notes if "not at hand" in note)
     assert note.startswith(
         f"not at hand, so the suite is partial: {', '.join(absent)} (looked for hh_rlhf/helpful-base*,"
@@ -58,7 +58,7 @@ def test_half_of_hh_rlhf_runs_partial_and_says_which(half: Path) -> None:
 def test_a_whole_half_has_its_number_and_the_suite_has_none(real_data: Path) -> None:
     suite = suites.load("hh-rlhf", data=real_data)
     assert len(suite.items) == 2307
-    assert suite.absent == "an unknown number of items"
+    assert suite.absent == "an unknown number of items is"
     made = judged(suite)
     assert made["category:Harmless", "accuracy"].value == 1
     assert made["category:Helpful", "accuracy"].value is None
