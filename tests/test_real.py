@@ -90,9 +90,10 @@ def test_show_prints_the_real_template_and_tokens(real: Path, cli: Cli) -> None:
 
 def test_a_real_reward_model_scores_as_transformers_does_by_hand(real: Path, items: list[Item]) -> None:
     folder = real / "rm-harmless"
-    exact = by_hand(folder, items, torch.float64)
-    plain = np.abs(by_hand(folder, items, torch.float32) - exact).max()
-    ours = scores(folder, items)
+    few = items[:16]
+    exact = by_hand(folder, few, torch.float64)
+    plain = np.abs(by_hand(folder, few, torch.float32) - exact).max()
+    ours = scores(folder, few)
     assert np.abs(ours - exact).max() <= 8 * plain
     decided = np.abs(exact[:, 0] - exact[:, 1]) > 16 * plain
     assert decided.mean() > 0.9
@@ -222,5 +223,5 @@ def test_the_committed_figures_come_out_on_this_machine(real: Path, real_data: P
         del os.environ["RMBENCH_DATA"]
     (here,) = store.find(tmp_path)
     before, now = ({(e.scope, e.name): e.value for e in store.read_estimates(p)} for p in (kept, here))
-    for key in (("overall", "score"), ("micro", "score")):
+    for key in (("overall", "accuracy"), ("micro", "accuracy")):
         assert abs(before[key] - now[key]) <= 0.005, key
