@@ -142,9 +142,8 @@ class Judge:
         notes = [*getattr(self._engine, "notes", ()), *([self.why_prompt] if self.why_prompt else ())]
         share = self._outside["mass"] / max(self._outside["items"], 1)
         if share > 0.5:
-            notes.append(
-                f"probability: {share:.0%} of the judge's probability lies outside the labels that were asked for"
-            )
+            # Without the share, which stands in ``info``: a resumed run would have one such note per session.
+            notes.append("probability: most of the judge's probability lies outside the labels that were asked for")
         if self._narrow["narrow"]:
             notes.append(
                 f"--max-tokens {self.plan.max_tokens} does not fit into the model's context beside every prompt: where "
