@@ -64,7 +64,10 @@ WRITING = [name for name, (code, args) in COMMANDS.items() if "o" in args or any
 
 def place(folder: Path) -> Path:
     """A working directory with runs, a file of scores, and a folder for what is written."""
-    shutil.copytree(RESULTS, folder / "results")
+    for run in (
+        run for name in ("constant", "length", "oracle", "random", "starter") for run in RESULTS.glob(f"{name}*")
+    ):
+        shutil.copytree(run / "starter-v1", folder / "results" / run.name / "starter-v1")
     for name in ("o", "empty"):
         (folder / name).mkdir()
     judged = store.read(store.find(RESULTS)[0])
