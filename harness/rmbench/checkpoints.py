@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -191,7 +192,18 @@ def want_generative(checkpoint: Checkpoint) -> None:
 
 
 def _read_gguf(ref: str, file: Path) -> Checkpoint:
-    """From the file's header: architecture, tensor types, whether it has a head."""
+    """A GGUF file as a checkpoint. Its header takes seconds to read and is asked for several times a run: it is kept
+    for as long as the file stays as it is."""
+    stat = file.stat()
+    return Checkpoint(
+        ref=ref, folder=file.parent, config=_gguf_header(ref, file, stat.st_size, stat.st_mtime_ns), revision=None,
+        gguf=file,
+    )  # fmt: skip
+
+
+@functools.cache
+def _gguf_header(ref: str, file: Path, size: int, mtime: int) -> dict[str, Any]:
+    """Architecture, tensor types, whether there is a head."""
     try:
         from gguf import GGUFReader
     except ImportError as error:
@@ -223,7 +235,7 @@ def _read_gguf(ref: str, file: Path) -> Checkpoint:
     }
     if head is not None:
         config["num_labels"] = int(head.shape[1]) if len(head.shape) > 1 else 1
-    return Checkpoint(ref=ref, folder=file.parent, config=config, revision=None, gguf=file)
+    return config
 
 
 def gguf_head(checkpoint: Checkpoint) -> Any:
